@@ -14,22 +14,23 @@ export LC_ALL := C.UTF-8
 endif
 
 SAMOKODER := .venv/bin/samokoder
-# Words of a command line reach the shell as they were typed, quotes and all.
-PART ?=
-NAME ?=
-SECRET ?=
-OUT ?= .samokoder/render/$(ENV)
-FOLLOW ?=
-TAIL ?=
-IMAGE ?=
-KIND ?=
-PROJECT ?=
-MONITORING ?=
-WRITE =
 # In the environment, where no shell takes it apart.
 SQL ?=
 export SQL
-# Not from the environment: what is deployed, restored, or begins empty, or is not asked for, is what was typed.
+# No others come from the shell, which may have them for its own ends (WSL exports NAME): only what was typed is meant.
+# Words of a command line reach the command as they were typed, quotes and all.
+PART =
+NAME =
+SECRET =
+OUT = .samokoder/render/$(ENV)
+FOLLOW =
+TAIL =
+IMAGE =
+KIND =
+PROJECT =
+MONITORING =
+WRITE =
+SHORT =
 ARGS =
 API =
 WORKER =
@@ -47,15 +48,15 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help bootstrap up preview down destroy-data status open tunnel logs render doctor smoke test-alert check-image \
 	restart deploy rollback psql password rotate backup backups restore repair drill import-compose move-state sbom \
 	drift hardening pulumi lint test \
-	test-all test-unit test-live test-deploy test-python test-archive test-orders test-orders-faults newcomer \
-	mutations coverage bench docs
+	test-all test-unit test-live test-deploy test-python test-archive test-orders test-orders-faults test-engines \
+	newcomer mutations coverage bench docs
 
 # What `make help` lists under each heading.
 EVERY_DAY := up preview status smoke logs restart psql password doctor open tunnel down destroy-data help
 DATA := backup backups restore repair drill import-compose
 DELIVERY := deploy rollback check-image rotate drift hardening test-alert render sbom move-state pulumi
 DEVELOPMENT := test test-all test-unit test-live test-deploy test-orders test-orders-faults test-python \
-	test-archive newcomer lint mutations coverage bench docs
+	test-archive test-engines newcomer lint mutations coverage bench docs
 
 help: ## List these targets
 	@awk -v groups="Every day:$(EVERY_DAY);Data:$(DATA);Delivery:$(DELIVERY);Development:$(DEVELOPMENT)" ' \
@@ -100,7 +101,7 @@ tunnel: bootstrap ## Forward the ports of an engine's host (ssh://…) to the sa
 	@$(SAMOKODER) tunnel $(ARGS)
 
 logs: bootstrap ## Show the log of PART=…, without it of all parts: TAIL=100, SINCE=2h, GREP=…, FOLLOW=1; raw: ARGS=--json
-	@$(SAMOKODER) logs $(if $(FOLLOW),--follow) $(if $(TAIL),--tail "$(TAIL)") $(if $(SINCE),--since "$(SINCE)") \
+	@$(SAMOKODER) logs $(if $(filter 1,$(FOLLOW)),--follow) $(if $(TAIL),--tail "$(TAIL)") $(if $(SINCE),--since "$(SINCE)") \
 		$(if $(GREP),--grep "$(GREP)") $(if $(PART),"$(PART)") $(ARGS)
 
 deploy: bootstrap ## Deploy API=… WORKER=… FRONTEND=…: digests, contract, stack file, preview, question, up. ARGS=--write-only
@@ -130,7 +131,7 @@ check-image: bootstrap ## Check IMAGE=… as KIND=api or KIND=worker against the
 		check-image "$(IMAGE)" --kind "$(KIND)" $(ARGS)
 
 psql: bootstrap ## Ask the database SQL="…", read-only, as the application; WRITE=1; MONITORING=1: as the monitoring role
-	@$(SAMOKODER) psql $(if $(MONITORING),--monitoring) $(if $(filter 1,$(WRITE)),--write) $(ARGS)
+	@$(SAMOKODER) psql $(if $(filter 1,$(MONITORING)),--monitoring) $(if $(filter 1,$(WRITE)),--write) $(ARGS)
 
 password: bootstrap ## Show the secret NAME=…; without it the names
 	@$(SAMOKODER) password $(if $(NAME),"$(NAME)") $(ARGS)
@@ -213,6 +214,9 @@ test-python: bootstrap ## Test the reference application on the Python of its of
 		if uv python find --quiet $(PYTHON) >/dev/null 2>&1 || uv python install --quiet $(PYTHON) >/dev/null 2>&1; then \
 			uv sync --quiet --frozen --python $(PYTHON) && .samokoder/python-$(PYTHON)/bin/pytest tests/reference_app $(ARGS); \
 		else echo "Not available, not tested: uv finds no Python $(PYTHON) here and cannot fetch one"; fi
+
+test-engines: bootstrap ## Test on newer engines than Debian's; as root of a Debian, else it fails
+	@SAMOKODER_NEWER_ENGINE=1 .venv/bin/pytest tests/live/test_newer_engine.py tests/live/test_ipv6.py $(ARGS)
 
 newcomer: ## Do what a newcomer does, in a container of IMAGE=debian:12 with nothing in it; OFFLINE=1: without a registry
 	@.ci/newcomer "$(or $(IMAGE),debian:12)"

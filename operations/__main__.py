@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import typer
 
@@ -30,7 +30,7 @@ from operations.cli import (
     state,
 )
 from operations.clone import typed
-from operations.errors import ProjectError, PulumiFailedError
+from operations.errors import ProjectError, unusable
 from stack.common.mistakes import InvalidSettingsError
 
 if TYPE_CHECKING:
@@ -103,10 +103,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from operations.workspace import pasted  # noqa: PLC0415 - as in `up`
 
         _fail(pasted.told(error))
-    except PulumiFailedError as error:
-        _fail(str(error), words)
     except (ProjectError, EngineError) as error:
         _fail(str(error), words)
+    except PermissionError as error:
+        if not error.filename:
+            raise
+        _fail(unusable(error), words)
     except SystemExit as ended:
         if ended.code == _INTERRUPTED:  # typer turns an interruption into this exit
             _say_how_to_go_on(common.terminal(stderr=True), words)
@@ -135,8 +137,14 @@ def _fail(message: str, words: Sequence[str] = ()) -> None:
 def _say_how_to_go_on(console: Console, words: Sequence[str]) -> None:
     again = {"up": "up", "drift": "drift ARGS=--repair" if "--repair" in words else ""}.get(" ".join(words[:1]))
     if again:
-        named = words[words.index("--env") + 1] if "--env" in words[:-1] else os.environ.get("ENV", "staging")
-        console.print(f"What is finished is kept. Go on with: {typed(named, again)}", soft_wrap=True)
+        console.print(f"What is finished is kept. Go on with: {typed(_environment(words), again)}", soft_wrap=True)
+
+
+def _environment(words: Sequence[str]) -> str:
+    """Return the environment that a command was typed for, read as the command itself reads its options."""
+    group = cast("whole.Commands", typer.main.get_command(app))
+    context = group.commands[words[0]].make_context(words[0], list(words[1:]), resilient_parsing=True)
+    return str(context.params["env"])
 
 
 if __name__ == "__main__":

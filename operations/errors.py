@@ -5,6 +5,9 @@ Like `operations/clone.py` it imports nothing slow, because `samokoder --help` a
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 
 class ProjectError(Exception):
     """Something that the person can put right: the text says what it is and what to do."""
@@ -24,3 +27,30 @@ class UnavailableError(Exception):
 
 class NotConfiguredError(Exception):
     """A check has nothing to check, because a setting that would enable it is not set; the text names the setting."""
+
+
+def unusable(error: OSError) -> str:
+    """Say which file an error is about, and where this user may not use it, whose it is."""
+    said = f"{error.filename} cannot be read: {error.strerror}."
+    if not isinstance(error, PermissionError):
+        return said
+    place = Path(error.filename)
+    return f"{said} {_whose(place)}" if place.is_absolute() else said
+
+
+def _whose(place: Path) -> str:
+    import pwd  # noqa: PLC0415 - only for an error
+
+    # A file in a folder that belongs to another user does not say whose it is.
+    while True:
+        with contextlib.suppress(PermissionError):
+            number = place.stat().st_uid
+            break
+        place = place.parent
+    owner = str(number)
+    with contextlib.suppress(KeyError):
+        owner = pwd.getpwuid(number).pw_name
+    return (
+        f"{place} belongs to {owner}: type the same as {owner}, or, if that was a `sudo` by mistake: "
+        f'sudo chown -R "$(id -un)" {place}'
+    )

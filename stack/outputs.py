@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -80,11 +81,7 @@ def warnings(environment: Environment) -> Iterator[str]:
                 f"{key_of('rotating', name)} is {phase!r}: two values of {label(name)} are accepted until "
                 f"`make rotate SECRET={label(name)}` has come to its end."
             )
-    if settings.production and not settings.ingress.domain:
-        yield (
-            f"the service is reached on {settings.ingress.bind_address}:{settings.ingress.port} by HTTP alone: set "
-            f"{key_of('ingress', 'domain')}, or let your own proxy with TLS in front of it."
-        )
+    yield from _of_entry(environment)
     if not integrations(environment):
         yield f"alerts are shown and sent to nobody: {REACH_SOMEBODY}."
     if settings.production and "runbooks_url" not in settings.alerts.model_fields_set:
@@ -97,6 +94,28 @@ def warnings(environment: Environment) -> Iterator[str]:
             f"nobody notices when the monitoring itself stops: set the secret {PROJECT}:heartbeatUrl, an address "
             "outside this host that the Watchdog is sent to and that raises the alarm when it stops."
         )
+
+
+def _of_entry(environment: Environment) -> Iterator[str]:
+    """Yield what the public entry does not protect, and whom it cannot tell apart."""
+    settings = environment.settings
+    if wide := [each for each in settings.ingress.trusted_proxies if _may_have_users(each)]:
+        yield (
+            f"{key_of('ingress', 'trusted_proxies')}: all users in {', '.join(wide)} are one client to the rate "
+            "limits, because each of their addresses counts as a load balancer's. Name its own addresses: 10.0.3.7/32."
+        )
+    if settings.production and not settings.ingress.domain:
+        yield (
+            f"the service is reached on {settings.ingress.bind_address}:{settings.ingress.port} by HTTP alone: set "
+            f"{key_of('ingress', 'domain')}, or let your own proxy with TLS in front of it."
+        )
+
+
+def _may_have_users(network: str) -> bool:
+    """Tell whether a trusted network is private, and has room for more than a load balancer: an office's, a VPN's."""
+    read = ipaddress.ip_network(network)
+    widest = 24 if read.version == 4 else 120  # noqa: PLR2004 - 256 addresses of either kind
+    return not read.is_global and read.prefixlen < widest
 
 
 def _of_own_images(environment: Environment) -> Iterator[str]:
@@ -133,7 +152,7 @@ def _of_backups(environment: Environment) -> Iterator[str]:
     if not environment.physical_backups:
         whose = "the managed database" if environment.managed_database else "PostgreSQL"
         yield (
-            f"of {whose} there are dumps alone ({settings.dump_schedule}, UTC): what was written since the last one "
+            f"of {whose} there are dumps alone ({environment.dump_schedule}, UTC): what was written since the last one "
             f"can be lost, and one cannot go back to a moment between two. {key_of('backup', 'physical')}: true makes "
             "base backups and keeps the write-ahead log; the server must allow replication connections."
         )

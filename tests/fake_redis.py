@@ -23,11 +23,15 @@ esac
 """
 
 
-def run_script(script: str, folder: Path, *words: str, failing: str) -> subprocess.CompletedProcess[str]:
-    """Run a script that starts a Redis and asks it. failing: words of the question that is refused."""
+def run_script(script: str, folder: Path, *words: str, failing: str, rdb: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a script that starts a Redis and asks it.
+
+    failing: words of the question that is refused. rdb: what `redis-check-rdb` prints of a snapshot.
+    """
     programs = {
         "redis-server": f"echo $$ > {folder}/server\nexec sleep 60\n",
         "redis-cli": _CLIENT.format(failing=failing, folder=folder),
+        "redis-check-rdb": f"cat << 'END'\n{rdb}\nEND\n",
     }
     for name, text in programs.items():
         (folder / name).write_text(f"#!/bin/sh\n{text}")

@@ -40,7 +40,8 @@ def in_its_own(usr: Path, run: str) -> tuple[str, ...]:
 def unpacked(folder: Path) -> Path:
     """Unpack the engine's packages with all that they need; return their /usr."""
     if os.geteuid() != 0 or not _KEYRING.exists():
-        pytest.skip("only root of a Debian can unpack another one's engine and run it")
+        why = "only root of a Debian can unpack another one's engine and run it"
+        pytest.fail(why) if os.environ.get("SAMOKODER_NEWER_ENGINE") else pytest.skip(why)
     rows = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"],
         check=True,

@@ -105,7 +105,12 @@ class FakeEngine:
             raise ProjectError("refused")
         if words[:2] == ("offsite", "pull"):
             assert online, "a bucket is outside"
+            if self.volumes[store]:
+                raise ProjectError("/backups has backups in it already")
+            self.volumes[store] = "half"
+            self._now()
             self.volumes[store] = "backups of elsewhere"
+            self._now()
         elif words[0] == "restore":
             assert not online, "a restore is alone"
             assert self.volumes[into] == "", "a folder with something in it is refused"
@@ -271,7 +276,7 @@ class Given:
         return restore.restore(cast("Any", self), up=never, **asked)
 
     def put_by_an_import(self, source: str = "") -> Restored:
-        return restore.put_imported(cast("Any", self), source, never)
+        return restore.put_imported(cast("Any", self), source, never, lambda: None)
 
 
 def on_a_fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from pathlib import Path
 from samokoder_backup import clock, damage, wal
 from samokoder_backup import settings as at
 from samokoder_backup.damage import Broken
-from samokoder_backup.process import BackupError, say, sha256, sync, write
+from samokoder_backup.process import BackupError, checksum, say, sha256, sync, write
 
 _SERVER = re.compile(r"main-\d+-\d+(-\d{8}T\d{6}Z)?")
 STAMP = "%Y%m%dT%H%M%S"
@@ -27,7 +27,11 @@ _DONE = "DONE"
 _UNFINISHED = {"EMPTY", "STARTED", "FAILED", "WAITING_FOR_WALS", "SYNCING"}
 """Barman's other words for the state of a backup."""
 _INFO, _APART, _NEW, _REMOVING = "-backup.info", "-backup.info.apart", "-backup.info.tmp", ".removing"
-_PAUSES = "samokoder-pauses.json"
+PAUSES = "samokoder-pauses.json"
+FORGOTTEN = datetime.fromtimestamp(0, UTC)
+"""When a pause begins that stands for all that a damaged file knew."""
+_EARLY = 10**9
+"""A time stamp of 2001, before any backup."""
 _UNREADABLE = (OSError, KeyError, OverflowError, TypeError, ValueError)
 
 
@@ -83,11 +87,25 @@ class Base:
             raise BackupError(f"backup_manifest cannot be read: {error}") from error
 
 
+def histories() -> list[Path]:
+    """Return the folder of each history; raises OSError where nobody can say which there are."""
+    found = (at.BARMAN_HOME / name for name in sorted(_names(at.BARMAN_HOME)))
+    return [path for path in found if _SERVER.fullmatch(path.name) and _is_folder(path)]
+
+
 def servers() -> list[Path]:
-    """Return the folder of each history."""
-    if not at.BARMAN_HOME.is_dir():
+    """Return the folder of each history; none where they cannot be listed, which `broken` tells."""
+    try:
+        return histories()
+    except OSError:
         return []
-    return sorted(path for path in at.BARMAN_HOME.iterdir() if _SERVER.fullmatch(path.name) and path.is_dir())
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return True  # whoever looks into it says why that cannot be done
 
 
 def bases(*among: Path) -> list[Base]:
@@ -97,26 +115,65 @@ def bases(*among: Path) -> list[Base]:
 
 
 def broken(*among: Path) -> list[Broken]:
-    """Return those that cannot be read."""
-    return [each for server in among or servers() for each in _look(server) if isinstance(each, Broken)]
+    """Return those that cannot be read; for a folder that cannot be listed one without files, by the folder's name."""
+    try:
+        looked = among or histories()
+    except OSError as error:
+        return [damage.broken(at.BARMAN_HOME.name, "base", STAMP, f"it cannot be listed: {error}", ())]
+    return [each for server in looked for each in _look(server) if isinstance(each, Broken)]
 
 
 def pauses(server: Path) -> list[tuple[datetime, datetime]]:
-    """Return the times in which PostgreSQL was on another history, the earliest first: this one has nothing of them."""
+    """Return the times in which PostgreSQL was on another history, the earliest first: this one has nothing of them.
+
+    Where they cannot be read, it is one from FORGOTTEN to when they were written: it may have been any time before.
+    """
+    known, why = _pauses(server)
+    if why:
+        say(f"{PAUSES} of {server.name} cannot be read: {why}")
+    return known
+
+
+def pauses_damage(server: Path) -> str:
+    """Say what is wrong with what is noted of the pauses; empty for nothing."""
+    return _pauses(server)[1]
+
+
+def _pauses(server: Path) -> tuple[list[tuple[datetime, datetime]], str]:
+    path = server / PAUSES
     try:
-        said = json.loads((server / _PAUSES).read_text(encoding="utf-8"))
-        return [(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)) for start, end in said]
+        said = _checked(path.read_text(encoding="utf-8"))
+        return [(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)) for start, end in said], ""
     except FileNotFoundError:
-        return []
-    except (OSError, TypeError, ValueError) as error:
-        say(f"{_PAUSES} of {server.name} cannot be read: {error}")
-        return []
+        return [], ""
+    except _UNREADABLE as error:
+        return [(FORGOTTEN, datetime.fromtimestamp(path.stat().st_mtime, UTC))], str(error)
 
 
 def note_pause(server: Path, start: float, end: float) -> None:
     """Note one more, in the place of one with the same start; raises OSError. start, end: time stamps."""
     known = [(begin.timestamp(), until.timestamp()) for begin, until in pauses(server)]
-    write(server / _PAUSES, json.dumps([*(each for each in known if each[0] != start), (start, end)]))
+    noted = [*(each for each in known if each[0] != start), (float(start), float(end))]
+    write(server / PAUSES, json.dumps([*noted, _checksum(noted)]))
+
+
+def _checked(text: str) -> list[tuple[float, float]]:
+    """Read time stamps of pauses; raises one of _UNREADABLE.
+
+    The checksum is a pair of integers, which an earlier version reads as a pause in the last century. When it writes
+    the file it makes floats of them, and so says that the checksum is not its own.
+    """
+    said = [(start, end) for start, end in json.loads(text)]
+    if said and all(isinstance(each, int) for each in said[-1]):
+        *said, noted = said
+        if list(noted) != _checksum(said):
+            raise ValueError("its checksum is another one than when it was written")
+    return [(start, end) for start, end in said if end >= _EARLY]
+
+
+def _checksum(said: Sequence[tuple[float, float]]) -> list[int]:
+    number = int(checksum(said), 16)
+    return [number % _EARLY, number // _EARLY % _EARLY]
 
 
 def holds_any(server: Path) -> bool:
@@ -162,7 +219,10 @@ def _one(folder: Path, info: Path) -> Base | Broken | None:
 
 
 def _names(folder: Path) -> set[str]:
-    return set(os.listdir(folder)) if folder.exists() else set()  # noqa: PTH208 - the names alone are asked for
+    try:
+        return set(os.listdir(folder))  # noqa: PTH208 - the names alone are asked for
+    except FileNotFoundError:
+        return set()
 
 
 def _read(info: Path) -> Base:
@@ -225,18 +285,25 @@ def remove_leftovers() -> None:
     back once it can be read again.
     """
     for server in servers():
-        meta = server / "meta"
-        for path in meta.glob(f"*{_NEW}"):
-            path.unlink()
-        for info in meta.glob(f"*{_INFO}"):
-            if _is_unfinished(info):
-                say(f"removing what is left of the base backup {_of(info)}, which did not come to its end")
-                _remove(server, _of(info))
-        for mark in meta.glob(f"*{_REMOVING}"):
-            say(f"removing what is left of the base backup {mark.name.removesuffix(_REMOVING)}")
-            _remove(server, mark.name.removesuffix(_REMOVING))
-        for each in _look(server):
-            _hide(each) if isinstance(each, Broken) else _show(each)
+        try:
+            _remove_leftovers(server)
+        except OSError as error:  # in the history that is received now Barman itself will say it
+            say(f"what is left of base backups in {server.name} is not removed: {error}")
+
+
+def _remove_leftovers(server: Path) -> None:
+    meta = server / "meta"
+    for path in meta.glob(f"*{_NEW}"):
+        path.unlink()
+    for info in meta.glob(f"*{_INFO}"):
+        if _is_unfinished(info):
+            say(f"removing what is left of the base backup {_of(info)}, which did not come to its end")
+            _remove(server, _of(info))
+    for mark in meta.glob(f"*{_REMOVING}"):
+        say(f"removing what is left of the base backup {mark.name.removesuffix(_REMOVING)}")
+        _remove(server, mark.name.removesuffix(_REMOVING))
+    for each in _look(server):
+        _hide(each) if isinstance(each, Broken) else _show(each)
 
 
 def _of(info: Path) -> str:
@@ -258,8 +325,13 @@ def _hide(each: Broken) -> None:
             info.rename(info.with_name(f"{each.id}{_APART}"))
 
 
+def is_apart(base: Base) -> bool:
+    """Tell whether a base backup is still out of Barman's sight."""
+    return base.info.name.endswith(_APART)
+
+
 def _show(base: Base) -> None:
-    if base.info.name.endswith(_APART):
+    if is_apart(base):
         say(f"{base.id} can be read again")
         base.info.rename(base.info.with_name(f"{base.id}{_INFO}"))
 

@@ -323,6 +323,7 @@ def _kept(settings: Settings, kind: Kind, those: Sequence[Copy | Broken]) -> set
         return {each.id for each in ordered[-count:]}
     kept = settings.dumps
     return {
+        *(each.id for each in ordered[-kept.latest :]),
         *newest_of_each(ordered, "%Y-%m-%d", kept.daily),
         *newest_of_each(ordered, "%G-%V", kept.weekly),
         *newest_of_each(ordered, "%Y-%m", kept.monthly),

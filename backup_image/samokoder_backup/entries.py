@@ -72,7 +72,8 @@ def _entry(base: Base, bad: Mapping[str, str], looked: wal.Look | None) -> Entry
     except CannotError:
         return Entry(base.id, "base", base.end, base.bytes, "bad", None, None)
     status = "bad" if base.id in bad else "ahead" if base.ahead else "good" if base.noted.exists() else "unverified"
-    without = tuple(each for each in catalogue.pauses(base.server) if start < each[1] and each[0] < to)
+    pauses = catalogue.pauses(base.server)
+    without = tuple((max(begin, start), end) for begin, end in pauses if start < end and begin < to)
     return Entry(base.id, "base", base.end, base.bytes, status, start, to, without)
 
 

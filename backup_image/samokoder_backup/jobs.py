@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from samokoder_backup import apart, barman, catalogue, copies, entries, state, wal
+from samokoder_backup import apart, barman, catalogue, copies, entries, retention, state, wal
 from samokoder_backup.catalogue import Base
 from samokoder_backup.copies import Copy
 from samokoder_backup.process import BackupError, lacking, say
@@ -67,12 +67,12 @@ def _first_verification(settings: Settings, base: Base) -> None:
             raise BackupError(f"{base.id} was made, and could not be verified: {error}") from error
         bad = {**state.bad(), base.id: _why(error)}
         state.record("verify", {"bad": bad})
-        gone = barman.thin(settings, base.server, bad)
+        gone = retention.thin(settings, base.server, bad)
         state.record("verify", {"bad": {name: why for name, why in bad.items() if name not in gone}})
-        row = len(barman.failing(base.server, bad))
+        row = len(retention.failing(base.server, bad))
         seldom = f". {row} in a row are: the next one is made in a day, or by hand"
         raise BackupError(
-            f"{base.id} was made, and is bad: {_why(error)}{seldom if row >= barman.KEPT_FAILING else ''}"
+            f"{base.id} was made, and is bad: {_why(error)}{seldom if row >= retention.KEPT_FAILING else ''}"
         ) from error
 
 
@@ -87,7 +87,7 @@ def _retire(settings: Settings, kind: Kind) -> None:
     if state.FORGOTTEN in bad or _ALL not in state.read().get("verify", {}):
         say("nothing old is removed until all was verified: nobody knows yet what is bad")
     elif kind == "base":
-        barman.retire(settings, bad)
+        retention.retire(settings, bad)
     else:
         copies.retire(settings, kind, set(bad))
 
@@ -100,14 +100,21 @@ def verify(only: str | None = None) -> bool:
 
     def work() -> Mapping[str, Any]:
         before, unsure = state.bad(), dict[str, str]()
-        bad = {each.id: each.why for each in entries.broken()}
+        broken = entries.broken()
+        bad = {each.id: each.why for each in broken}
         if only is None:
             servers = catalogue.servers()
             bad |= {f"{each.name}/{name}": why for each in servers for name, why in wal.damaged(each).items()}
+            noted = {each: catalogue.pauses_damage(each) for each in servers}
+            bad |= {f"{each.name}/{catalogue.PAUSES}": why for each, why in noted.items() if why}
         else:
             bad |= {name: why for name, why in before.items() if name != only}
         things: list[Base | Copy] = [*catalogue.bases(), *copies.of_every_kind()]
         chosen = [thing for thing in things if only in {None, thing.id}]
+        if not all(each.files for each in broken):
+            # What is in a folder that cannot be listed was not looked at: what was known to be bad of it still is.
+            seen = {*(thing.id for thing in things), *(each.name for each in catalogue.servers())}
+            bad |= {name: why for name, why in before.items() if name.partition("/")[0] not in seen and name not in bad}
         if only and not chosen and only not in bad:
             raise BackupError(f"there is no backup {only}")
         for thing in chosen:

@@ -134,7 +134,7 @@ def sealed(said: Mapping[str, Any]) -> str:
     """Return a JSON object as text, with a checksum of all that it says."""
     # An earlier version takes each entry of `state.json` for an object: it makes one of this list when it writes the
     # file, and so says that the checksum is not its own.
-    return json.dumps({**said, _CHECKSUM: [["sha256", _checksum(said)]]}, indent=1)
+    return json.dumps({**said, _CHECKSUM: [["sha256", checksum(said)]]}, indent=1)
 
 
 def unsealed(text: str) -> dict[str, Any]:
@@ -146,12 +146,13 @@ def unsealed(text: str) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise ValueError("it is no JSON object")  # noqa: TRY004 - what is read is wrong, not who calls
     known = said.pop(_CHECKSUM, None)
-    if isinstance(known, list) and known != [["sha256", _checksum(said)]]:
+    if isinstance(known, list) and known != [["sha256", checksum(said)]]:
         raise ValueError("its checksum is another one than when it was written")
     return said
 
 
-def _checksum(said: Mapping[str, Any]) -> str:
+def checksum(said: Any) -> str:
+    """Return the checksum of what is written as JSON."""
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

@@ -69,7 +69,8 @@ def plan(target: Target) -> Plan:
     good = [base for base in catalogue.bases() if base.id not in bad and target.backup in {None, base.id}]
     bases = [base for base in good if not base.ahead] or good
     if not bases:
-        raise CannotError(f"there is no backup {target.backup}" if target.backup else "there is no good base backup")
+        what = f"there is no backup {target.backup}" if target.backup else "there is no good base backup"
+        raise CannotError(": ".join([what, *_unlisted()]))
     if target.moment:
         base, found = _reaching(bases, target.moment, bad)
         recovery = {"recovery_target_time": target.moment.astimezone(UTC).isoformat(sep=" ")}
@@ -101,6 +102,11 @@ def _proven(bases: list[Base]) -> Base:
 
 def _of_one_database(bases: list[Base], bad: Mapping[str, str]) -> None:
     """Refuse to guess: a volume that was lost becomes an empty database, and the newest moment is that one's."""
+    if unlisted := _unlisted():
+        raise CannotError(
+            f"nobody can see whether there are backups that are newer, or of another database: {'; '.join(unlisted)}. "
+            "Mend that, or name the moment"
+        )
     if bases[0].database == bases[-1].database:
         return  # the only one, or one that a restore has brought back since; and no WAL is looked through
     last: dict[str, str] = {}
@@ -115,12 +121,24 @@ def _of_one_database(bases: list[Base], bad: Mapping[str, str]) -> None:
         )
 
 
+def _unlisted() -> list[str]:
+    """Say which folders with base backups cannot be listed, and why."""
+    return [f"{each.id}: {each.why}" for each in catalogue.broken() if not each.files]
+
+
 def _of_newest_history(base: Base, found: wal.Chain) -> None:
     """Refuse the end of a history that another one has followed, from which no good base backup leads yet.
 
     So it is after a restore until the first base backup is made: the end would be that of the data that was replaced.
     """
-    newest = {each: wal.newest(each) for each in catalogue.servers() if each != base.server}
+    try:
+        newest = {each: wal.newest(each) for each in catalogue.histories()}
+    except OSError as error:
+        raise CannotError(
+            f"nobody can see what the newest WAL is, so the latest moment is not known: {error}. Mend that, or name "
+            f"the moment; the last one that is seen is {found.end.isoformat(sep=' ')}"
+        ) from error
+    newest.pop(base.server, None)
     last = max(newest, key=lambda each: newest[each], default=base.server)
     if newest.get(last, 0.0) > found.end.timestamp():
         moment = datetime.fromtimestamp(newest[last], UTC).isoformat(sep=" ")
@@ -149,7 +167,13 @@ def _reaching(bases: list[Base], moment: datetime, bad: Mapping[str, str]) -> tu
             if pause is None:
                 return base, found
             ends = " to ".join(each.isoformat() for each in pause)
-            why = why or f"from {ends} PostgreSQL was on another history, of which there is no base backup before it"
+            known = f"from {ends} PostgreSQL was on another history, of which there is no base backup before it"
+            if pause[0] == catalogue.FORGOTTEN:
+                known = (
+                    f"{catalogue.PAUSES} of {base.server.name} was damaged, so when PostgreSQL was on another history "
+                    f"before {pause[1].isoformat()} is not known"
+                )
+            why = why or known
             continue
         gap = f", since WAL file {found.missing} is missing or bad" if found.missing else ""
         why = why or f"the last moment that can be restored before it is {found.end.isoformat()}{gap}"
@@ -196,6 +220,22 @@ def restore(settings: Settings, planned: Plan, into: Path) -> None:
     sync(into)
 
 
+def _is_of(base: Base, moment: str, stop: server.Stop | None) -> None:
+    """Raise CannotError where recovery stopped long before a moment, at a change from a clock that was ahead.
+
+    PostgreSQL stops at the first change with a later stamp. By a right clock no WAL from there on was received before.
+    """
+    written = wal.look(base.server).written if stop else {}
+    after = [when for name, when in written.items() if stop and name >= stop.segment and name[:8] == stop.segment[:8]]
+    if stop and after and stop.change - (first := datetime.fromtimestamp(min(after), UTC)) > server.QUIET:
+        raise CannotError(
+            f"{moment} cannot be reached from {base.id}: a clock was ahead after it. A change is stamped "
+            f"{stop.change.isoformat(sep=' ')}, and WAL after it was received at {first.isoformat(sep=' ')}, so what "
+            "was restored may be an older state. Moments from the first base backup on that was made by the right "
+            "clock can be restored, and the latest one"
+        )
+
+
 @contextlib.contextmanager
 def restored(settings: Settings, planned: Plan, into: Path) -> Iterator[server.Server]:
     """Fill an empty folder and run what is in it; at the end it is shut down cleanly."""
@@ -212,6 +252,8 @@ def restored(settings: Settings, planned: Plan, into: Path) -> Iterator[server.S
             **planned.recovery,
         }
         with server.running(settings, into, recovery) as running:
+            if moment := planned.recovery.get("recovery_target_time"):
+                _is_of(source, moment, running.stop())
             yield running
         return
     copies.verify(source)

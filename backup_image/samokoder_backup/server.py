@@ -28,8 +28,20 @@ from samokoder_backup.settings import Settings
 
 _TOO_SHORT = "recovery ended before configured recovery target was reached"
 _LAST_CHANGE = re.compile(r"last completed transaction was at log time (\S+ \S+)")
-_QUIET = timedelta(seconds=30)
+_STOPPED = re.compile(r"recovery stopping before (?:commit|abort) of transaction \d+, time (\S+ \S+)")
+_FETCHED = re.compile(r'restored log file "([0-9A-F]{24})" from archive')
+QUIET = timedelta(seconds=30)
 """There is a change at every heartbeat, so where none is for so long, what was written then is missing."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where a recovery to a moment has stopped."""
+
+    segment: str
+    """WAL file."""
+    change: datetime
+    """Stamp of the change that it has left out, the first one that is later than the moment."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,14 @@ class Server:
                 return cursor.fetchall() if cursor.description else []
         finally:
             connection.close()
+
+    def stop(self) -> Stop | None:
+        """Say where recovery has stopped; None where it came to the end of the WAL."""
+        said = (self.sockets / "log").read_text(encoding="utf-8", errors="replace")
+        for stopped in _STOPPED.finditer(said):
+            if fetched := _FETCHED.findall(said, 0, stopped.start()):
+                return Stop(fetched[-1], datetime.fromisoformat(stopped[1]))
+        return None
 
     def run(self, *command: str | Path, user: str = "") -> str:
         """Run one of PostgreSQL's programs; raises BackupError. user: who asks; empty: the superuser."""
@@ -101,7 +121,7 @@ def _was_quiet(log: str, moment: datetime) -> None:
     When a file was last written says up to when it reaches, but not while old WAL is received belatedly.
     """
     changes = [datetime.fromisoformat(found) for found in _LAST_CHANGE.findall(log)]
-    if not changes or moment - changes[-1] > _QUIET:
+    if not changes or moment - changes[-1] > QUIET:
         last = f"of {changes[-1].isoformat(sep=' ')}" if changes else "in the base backup"
         raise CannotError(f"{moment.isoformat(sep=' ')} cannot be reached: the last change that was received is {last}")
 

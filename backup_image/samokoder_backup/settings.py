@@ -93,8 +93,9 @@ class Schedules(Part):
 
 
 class Dumps(Part):
-    """How many dumps are kept: the newest of each day, week and month."""
+    """How many dumps are kept: the newest ones, and the newest of each day, week and month."""
 
+    latest: Annotated[int, Field(ge=1)]
     daily: Annotated[int, Field(ge=1)]
     weekly: Annotated[int, Field(ge=0)]
     monthly: Annotated[int, Field(ge=0)]

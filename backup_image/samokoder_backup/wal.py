@@ -25,7 +25,12 @@ from samokoder_backup import clock
 SEGMENT = re.compile(r"[0-9A-F]{24}")
 _ARCHIVED = re.compile(r"[0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history")
 _HISTORY = re.compile(r"[0-9A-F]{8}\.history")
+_LOG = re.compile(r"[0-9A-F]{16}")
+"""Folder of an archive."""
+_OF_WAL = re.compile(r"[0-9A-F]{8}")
+"""How the name of each file begins that PostgreSQL gives."""
 _GZIP = b"\x1f\x8b"
+_PARTIAL, _PAGE_HEADER = ".partial", 24
 _LEDGER = "samokoder-wal.sha256"
 _LINE = re.compile(r"([0-9a-f]{64})  ([0-9A-Za-z._]+)")
 _MISSING, _DAMAGED = 1, 200
@@ -42,11 +47,25 @@ def locate(server: Path, name: str) -> Path | None:
     archived = server / "wals" / (name[:16] if SEGMENT.fullmatch(name) else "") / name
     received = server / "streaming" / name
     # The archiver moves a file from the second place to the first: so the first is looked at again.
-    for path in (archived, received, received.with_name(f"{name}.partial"), received, archived):
-        # A receiver makes its file empty and then fills it up to its full size.
-        if path.exists() and path.stat().st_size > 0:
+    for path in (archived, received, received.with_name(f"{name}{_PARTIAL}"), received, archived):
+        if path.exists() and path.stat().st_size > 0 and _has_begun(path):
             return path
     return None
+
+
+def _has_begun(path: Path) -> bool:
+    """Tell whether there is WAL in a file, unless another process has moved it meanwhile; raises OSError.
+
+    A receiver fills its file with zeros before WAL, on a full disk with as many as there is room for. PostgreSQL would
+    end a recovery at a file that is too short. Another file that begins with zeros is damaged.
+    """
+    if path.suffix != _PARTIAL:
+        return True
+    try:
+        with path.open("rb") as file:
+            return any(file.read(_PAGE_HEADER))
+    except FileNotFoundError:
+        return False
 
 
 def content(path: Path) -> bytes:
@@ -59,14 +78,15 @@ def fetch(server: Path, name: str, destination: Path, last: str = "") -> int:
     """Put a WAL file where PostgreSQL wants it; the status tells it what that means. last: what comes after is bad."""
     path = None if last and SEGMENT.fullmatch(name) and name > last else locate(server, name)
     if path is None and _HISTORY.fullmatch(name):
-        # Any cluster's timeline that is known here: another folder of the same system identifier.
-        sisters = (locate(other, name) for other in sorted(server.parent.glob(f"main-{system(server)}-*")))
-        path = next((found for found in sisters if found), None)
+        # Any cluster's timeline that is known here: another folder of the same system identifier. Listed so that a
+        # folder that cannot be is an error: a number that was used would be taken for a free one.
+        folders = (each for each in sorted(server.parent.iterdir()) if each.name.startswith(f"main-{system(server)}-"))
+        path = next((found for other in folders if (found := locate(other, name))), None)
     if path is None:
         return _MISSING
     try:
         data = content(path)
-        known = _ledger(server).get(name) if path.is_relative_to(server / "wals") else None
+        known = _known(server).get(name) if path.is_relative_to(server / "wals") else None
         if known and hashlib.sha256(path.read_bytes()).hexdigest() != known:
             raise OSError("its checksum is another one than when it was archived")
         destination.write_bytes(data)
@@ -104,8 +124,11 @@ def look(server: Path) -> Look:
     written: dict[str, float] = {}
     highest: dict[str, str] = {}
     # The archiver moves a file from the first to one of the others: so it is not missed on its way.
-    for folder in (server / "streaming", server / "wals", *(server / "wals").glob("[0-9A-F]*/")):
-        # What cannot be listed is missing, and told so.
+    # What cannot be listed is missing, and told so.
+    folders = [server / "streaming"]
+    with contextlib.suppress(OSError):
+        folders += _folders(server / "wals")
+    for folder in folders:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name[:24]
@@ -114,7 +137,9 @@ def look(server: Path) -> Look:
                 highest[name[:8]] = max(name, highest.get(name[:8], ""))
                 with contextlib.suppress(OSError):
                     # As in `locate`: one that is empty is none yet.
-                    if entry.name in {name, f"{name}.partial"} and (stat := entry.stat()).st_size:
+                    if entry.name not in {name, f"{name}{_PARTIAL}"} or not (stat := entry.stat()).st_size:
+                        continue
+                    if _has_begun(Path(entry.path)):
                         written[name] = stat.st_mtime
     return Look(written, highest)
 
@@ -151,7 +176,11 @@ def _written(server: Path, name: str) -> float | None:
 
 
 def _folders(wals: Path) -> list[Path]:
-    return [each for each in (wals, *sorted(wals.glob("[0-9A-F]*/"))) if each.is_dir()]
+    """Return the folders of an archive, none where it is not there yet; raises OSError where they cannot be listed."""
+    try:
+        return [wals, *(wals / name for name in sorted(os.listdir(wals)) if _LOG.fullmatch(name))]  # noqa: PTH208 - names
+    except FileNotFoundError:
+        return []
 
 
 def _is_archived(path: Path) -> bool:
@@ -168,14 +197,17 @@ def archived(server: Path) -> list[Path]:
 
 
 def newest(server: Path) -> float:
-    """Say when WAL was last received, as a time stamp; 0 for never. A stamp of a time to come is none."""
+    """Say when WAL was last received, as a time stamp; 0 for never. A stamp of a time to come is none.
+
+    Raises OSError where that cannot be seen: taken for never, an older history would pass for the newest one.
+    """
     stamps = []
-    last = max((server / "wals").glob("[0-9A-F]*/"), default=server / "wals")
-    for path in (*(server / "streaming").glob("[0-9A-F]*"), *last.glob("[0-9A-F]*")):
-        try:
-            stamps.append(path.stat().st_mtime)
-        except OSError:
-            continue
+    for folder in (server / "streaming", *_folders(server / "wals")[-1:]):
+        with contextlib.suppress(FileNotFoundError):
+            for path in (each for each in folder.iterdir() if _OF_WAL.match(each.name)):
+                with contextlib.suppress(FileNotFoundError):  # it was archived at this moment
+                    if _has_begun(path):
+                        stamps.append(path.stat().st_mtime)
     return max((stamp for stamp in stamps if not clock.ahead(stamp)), default=0.0)
 
 
@@ -197,6 +229,15 @@ def waiting(server: Path) -> bool:
     return any(SEGMENT.fullmatch(path.name) for path in (server / "streaming").glob("[0-9A-F]*"))
 
 
+def _known(server: Path) -> dict[str, str]:
+    """Return the checksums that can be read: without one gzip's own still holds."""
+    try:
+        return _ledger(server)
+    except OSError as error:
+        print(f"{_LEDGER} of {server.name} cannot be read, so it is not asked: {error}", file=sys.stderr)
+        return {}
+
+
 def _ledger(server: Path) -> dict[str, str]:
     path = server / _LEDGER
     lines = path.read_text(encoding="ascii", errors="replace").splitlines() if path.exists() else []
@@ -207,7 +248,10 @@ def _ledger(server: Path) -> dict[str, str]:
 def note(server: Path) -> None:
     """Note the checksums of what was archived since the last time, and forget what retention removed."""
     files = {path.name: path for path in archived(server)}
-    known = _ledger(server)
+    try:
+        known, readable = _ledger(server), True
+    except OSError:
+        known, readable = {}, False  # each file that gzip finds whole is noted again
     new = []
     for name in files.keys() - known.keys():
         try:
@@ -221,7 +265,7 @@ def note(server: Path) -> None:
             continue
         new.append(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
     path = server / _LEDGER
-    if known.keys() - files.keys():
+    if not readable or known.keys() - files.keys():
         kept = "".join(f"{digest}  {name}\n" for name, digest in known.items() if name in files)
         whole = path.with_suffix(".new")
         whole.write_text(kept + "".join(new), encoding="ascii")
@@ -240,7 +284,12 @@ def damaged(server: Path) -> dict[str, str]:
         known = _ledger(server)
     except OSError as error:
         known, found[_LEDGER] = {}, f"it cannot be read: {error}"
-    for folder in (server / "wals", *sorted((server / "wals").glob("[0-9A-F]*"))):
+    folders = []
+    try:
+        folders = _folders(server / "wals")
+    except OSError as error:
+        found["wals"] = f"it cannot be listed: {error}"
+    for folder in folders:
         try:
             files = sorted(folder.iterdir())
         except NotADirectoryError:

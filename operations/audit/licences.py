@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from functools import cache
@@ -185,10 +185,12 @@ def _parse(expression: str) -> Any:
 
 def _users() -> dict[str, tuple[str, ...]]:
     """Return package of uv.lock -> the groups that depend on it, directly or through other packages."""
-    packages = {each["name"]: each for each in tomllib.loads((ROOT / "uv.lock").read_text())["package"]}
-    (own,) = [name for name, each in packages.items() if "editable" in each.get("source", {})]
-    starts = {"program": packages[own].get("dependencies", [])}
-    starts |= {_GROUPS[group]: asked for group, asked in packages[own].get("dev-dependencies", {}).items()}
+    packages: dict[str, list[Any]] = {}  # several of a name where the versions of Python need different ones
+    for each in tomllib.loads((ROOT / "uv.lock").read_text())["package"]:
+        packages.setdefault(each["name"], []).append(each)
+    (own,) = [each for every in packages.values() for each in every if "editable" in each.get("source", {})]
+    starts = {"program": own.get("dependencies", [])}
+    starts |= {_GROUPS[group]: asked for group, asked in own.get("dev-dependencies", {}).items()}
     found: dict[str, list[str]] = {}
     for user, asked in starts.items():
         for name in _closure(packages, asked):
@@ -196,15 +198,18 @@ def _users() -> dict[str, tuple[str, ...]]:
     return {name: tuple(users) for name, users in found.items()}
 
 
-def _closure(packages: Mapping[str, Any], asked: list[Any]) -> set[str]:
-    found: set[str] = set()
+def _closure(packages: Mapping[str, Sequence[Any]], asked: Iterable[Any]) -> set[str]:
+    """Return the names of all packages that are asked for, directly or through others. Extras may ask for each other.
+
+    packages: name -> its entries in uv.lock. asked: dependencies as uv.lock has them.
+    """
+    found: set[tuple[str, str]] = set()  # with an extra, or without one
     waiting = list(asked)
     while waiting:
         each = waiting.pop()
-        package = packages[each["name"]]
-        extras = package.get("optional-dependencies", {})
-        waiting += [inner for extra in each.get("extra", ()) for inner in extras.get(extra, ())]
-        if each["name"] not in found:
-            found.add(each["name"])
-            waiting += package.get("dependencies", [])
-    return found
+        for extra in {"", *each.get("extra", ())} - {extra for name, extra in found if name == each["name"]}:
+            found.add((each["name"], extra))
+            for package in packages[each["name"]]:
+                extras = package.get("optional-dependencies", {})
+                waiting += extras.get(extra, ()) if extra else package.get("dependencies", ())
+    return {name for name, _ in found}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,7 +67,9 @@ def check_image(
     from operations.checks.image import check_image as checking  # noqa: PLC0415
 
     common.tell_report(
-        checking.check_image(common.workspace_of(env), image, kind, timeout=timeout), verbose=True, as_json=as_json
+        checking.check_image(replace(common.workspace_of(env), incomplete=True), image, kind, timeout=timeout),
+        verbose=True,
+        as_json=as_json,
     )
 
 

@@ -39,10 +39,12 @@ def exec_command(
 ) -> None:
     """Run a command in a part's container, as its own user: samokoder exec api -- python --version.
 
-    Ends with the exit status of the command. To ask the database: samokoder psql.
+    It has the same secrets as the part's own process, with `secretsAs: environment` as its environment. Ends with the
+    exit status of the command. To ask the database: samokoder psql.
     """
     from operations.engine import containers, session  # noqa: PLC0415 - the SDK takes its time
     from operations.workspace import known  # noqa: PLC0415 - the SDK takes its time
+    from stack.parts.api import contract  # noqa: PLC0415 - only this command needs it
 
     there = known.of(common.workspace_of(env))
     client = there.client()
@@ -51,7 +53,9 @@ def exec_command(
         running = [container for container in found.values() if container.status == "running"]
         if not running:
             raise ProjectError(f"{part} does not run: {there.workspace.typed('status')}")
-        status = session.run(there.docker_host, running[0], command)
+        # The container's own start is asked, because the settings may have changed since it was made.
+        start = contract.start_of(running[0].attrs["Config"].get("Entrypoint") or ())
+        status = session.run(there.docker_host, running[0], [*start, *command])
     finally:
         client.close()
     sys.exit(status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -141,7 +142,8 @@ def import_compose(
     workspace = common.workspace_of(env)
     asking.where_state(workspace)
     if keys:
-        common.terminal().print(old_containers.bring_keys(workspace, project), markup=False, soft_wrap=True)
+        said = old_containers.bring_keys(replace(workspace, incomplete=True), project)
+        common.terminal().print(said, markup=False, soft_wrap=True)
         return
     named: dict[OldServer, str] = {
         "postgres": postgres_volume,

@@ -62,10 +62,9 @@ def _refuse_unlisted(workspace: Workspace, asked: Wanted) -> None:
 
 
 def of_rotation(workspace: Workspace, name: str, *, retire_now: bool = False) -> list[str]:
-    """Return what a rotation would do, line by line. Raises ProjectError for a secret that is not rotated."""
-    secret, at, planned = plan.planned(workspace, name)
-    going = f"goes on after {at.phase!r}" if at.phase else f"is at generation {at.generation}"
-    lines = [f"{label(secret)} {going}. Each step is an `up`:"]
+    """Return what a rotation would do, line by line. Raises ProjectError for what it would refuse at once."""
+    secret, written, planned = plan.planned(workspace, name)
+    lines = [f"{label(secret)}: {plan.going_on(secret, written, planned)}. Each step is an `up`:"]
     for number, step in enumerate(planned, 1):
         waits = "" if retire_now or not plan.waits(secret, step) else ", once the tokens of the old key have expired"
         lines.append(f"  [{number}/{len(planned)}] {plan.says(secret, step)}{waits}")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 TAIL = 100
 _AGO = re.compile(r"(\d+)\s*(s|m|min|h|d)")
+_REMOVED = (404, 409)
+"""What the engine answers for a container that is gone, and for one that it is removing."""
 _UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days"}
 
 
@@ -133,11 +135,18 @@ def _pattern(grep: str) -> Callable[[Line], bool]:
 
 
 def _lines(name: str, container: Container, *, follow: bool, tail: int | None, since: float | None) -> Iterator[Line]:
+    from docker.errors import APIError  # noqa: PLC0415 - the SDK takes its time
+
+    last: Literal["all"] | int = "all" if tail is None else tail
     # A generator, so that a log is requested when its first line is needed: one log at a time, unless followed.
-    yield from log_lines.of_frames(
-        name,
-        container.logs(stream=True, timestamps=True, follow=follow, tail="all" if tail is None else tail, since=since),
-    )
+    try:
+        frames = container.logs(stream=True, timestamps=True, follow=follow, tail=last, since=since)
+        yield from log_lines.of_frames(name, frames)
+    except APIError as error:
+        if error.status_code not in _REMOVED:
+            raise
+        told = f"{name}: its container was replaced meanwhile, so its log is not whole. The new one's: the same again"
+        common.terminal(stderr=True).print(told, markup=False, soft_wrap=True)
 
 
 def _writer(found: Mapping[str, Container], *, as_json: bool) -> Callable[[Line], None]:

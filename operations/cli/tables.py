@@ -86,8 +86,10 @@ def show_backups(console: Console, env: str, rows: Sequence[Backup]) -> None:
     for since, until in ranges:
         console.print(Text(f"  from {since:{_MOMENT}} to {until.strftime(_MOMENT) if until else 'now'}"))
     if ranges:
-        moment = ranges[-1][1] or ranges[-1][0]
-        console.print(Text("For one of them: " + typed(env, f"restore TO='{moment:{_MOMENT}}'")), soft_wrap=True)
+        # A range that lasts until now has only its first moment in figures, and that one goes back the furthest.
+        end = ranges[-1][1]
+        words = f"restore TO='{end:{_MOMENT}}'" if end else "restore BACKUP=latest"
+        console.print(Text(f"For the newest one: {typed(env, words)}"), soft_wrap=True)
 
 
 def restorable(rows: Sequence[Backup]) -> Iterator[tuple[datetime, datetime | None]]:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from operations.errors import ProjectError
 from operations.workspace import stack_file
 from stack.common.mistakes import InvalidSettingsError
@@ -163,13 +161,18 @@ def worktree(root: Path, commit: str) -> Iterator[Path]:
 
 
 def _git(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
+    # A file of a commit, or a path, may have another encoding.
+    return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, errors="replace", check=False)
 
 
 def stack_config(root: Path, commit: str, environment: str) -> dict[str, Any]:
-    """Return the configuration that a commit has for an environment; empty when it has no such file."""
-    text = _git(root, "show", f"{commit}:Pulumi.{environment}.yaml").stdout
-    return dict(stack_file.merged(yaml.safe_load(text) or {}, machine={})["config"])
+    """Return the configuration that a commit has for an environment; empty when it has no such file.
+
+    Raises ProjectError where it cannot be read.
+    """
+    name = f"Pulumi.{environment}.yaml"
+    text = _git(root, "show", f"{commit}:{name}").stdout
+    return dict(stack_file.merged(stack_file.checked(stack_file.load_text(text, name), name), machine={})["config"])
 
 
 def _data_version(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str:

@@ -160,7 +160,8 @@ class ImageDeploy:
     def run(self, agree: Agree | None, *, interactive: bool) -> Upped:
         """Show the preview, ask, write the stack file, and bring it up. agree, interactive: as for `lifecycle.up`.
 
-        Raises PulumiFailedError where a part is not healthy: the stack file has the wanted version then.
+        Raises PulumiFailedError where a part is not healthy: the stack file has the wanted version then. Whatever else
+        ends it after the file was written is raised once that is said.
         """
         written = False
 
@@ -178,12 +179,15 @@ class ImageDeploy:
             self.asked()  # another run, which held the lock until now, may have deployed
             try:
                 return bring_up(locked, interactive=interactive, agree=agreed)
-            except PulumiFailedError as error:
+            except BaseException as error:
                 if not written:
                     raise
                 file, on = self.workspace.committed_file.name, self.workspace.typed("up")
-                said = f"{error}\n{file} has the new images. `{on}` goes on{self._further()}."
-                raise PulumiFailedError(said) from None
+                said = f"{file} has the new images. `{on}` goes on{self._further()}."
+                if isinstance(error, PulumiFailedError):
+                    raise PulumiFailedError(f"{error}\n{said}") from None
+                self.workspace.reporter.say(said)
+                raise
 
     def _further(self) -> str:
         """Say where a rollback goes once the wanted version is written; nothing where there is none before it."""
@@ -275,16 +279,16 @@ def _history(workspace: Workspace, to: str = "") -> Iterator[Earlier]:
     file = workspace.committed_file
     words = ["log", "--first-parent", "--format=%H%x00%h of %cs by %an: %s", "HEAD", "--", file.name]
     log = _git(workspace, *words)
-    if log is None:
+    if log.returncode != 0:
         raise ProjectError(
-            f"{file.name} has no history in Git here, so nothing says what ran before. Name it: "
-            f"{workspace.typed('deploy API=… WORKER=…')}"
+            f"The history of {file.name} in Git is not known here, so nothing says what ran before:\n"
+            f"{log.stderr.strip()}\nName what to deploy: {workspace.typed('deploy API=… WORKER=…')}"
         )
-    for line in log.splitlines():
+    for line in log.stdout.splitlines():
         commit, told = line.split("\0")
         if to and not (len(to) >= 4 and commit.startswith(to)):  # noqa: PLR2004 - as few digits as Git takes
             continue
-        text = _git(workspace, "show", f"{commit}:./{file.name}")
+        text = _git(workspace, "show", f"{commit}:./{file.name}").stdout
         # A commit may have removed the file, or broken it: nobody has deployed that one.
         with contextlib.suppress(ProjectError):
             if text:
@@ -308,14 +312,18 @@ def _running(candidate: Workspace) -> dict[str, set[str]]:
     }
 
 
-def _git(workspace: Workspace, *words: str) -> str | None:
-    """Return what Git says of the stack file's folder; None where it fails or is not there."""
+def _git(workspace: Workspace, *words: str) -> subprocess.CompletedProcess[str]:
+    """Return Git's answer about the stack file's folder; where there is no Git, the status is not 0 either."""
+    # With the user's log.showSignature Git writes what gpg says between the lines of a log.
+    command = ["git", "-c", "log.showSignature=false", *words]
+    folder = workspace.committed_file.parent
     try:
-        folder = workspace.committed_file.parent
-        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout if done.returncode == 0 else None
+        # PyYAML refuses what `surrogateescape` makes of bytes that are not UTF-8, so such a file counts as broken.
+        return subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, errors="surrogateescape", check=False
+        )
+    except OSError as error:
+        return subprocess.CompletedProcess(command, 127, stdout="", stderr=str(error))
 
 
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -46,11 +46,10 @@ class Noted:
 def note(client: docker.DockerClient, environment: Environment, say: Say) -> None:
     """Note the images that an environment wants, and which of them the engine lacks, before they are pulled or built.
 
-    They are noted as older than all images that have run, so that an `up` that fails makes no image the newest one. A
-    failure is only reported.
+    Also where all of them stay (`keepImages: 0`): another environment removes what nobody else has noted. They are
+    noted as older than all images that have run, so that an `up` that fails makes no image the newest one. A failure is
+    only reported.
     """
-    if not environment.settings.keep_images:
-        return
     try:
         own = _notes(client).get(environment.name, [])
         brought = {each.reference for each in own if each.brought}

@@ -63,6 +63,10 @@ def pinned(client: docker.DockerClient, reference: str) -> str:
     """Return a reference with the digest that its tag has in the registry now; one with a digest is returned as it is.
 
     An image that came from no registry is returned as its id. Raises ProjectError where it has neither.
+
+    containerd's image store, the default of Docker 29, notes a registry's digest for what was built here too. There an
+    image that the engine has came from no registry where the name has none, because a stranger may have that name on
+    Docker Hub, and where its registry lacks it or refuses.
     """
     try:
         parsed = parse_reference(reference)
@@ -70,13 +74,19 @@ def pinned(client: docker.DockerClient, reference: str) -> str:
         raise ProjectError(f"This cannot be deployed: {error}.") from None
     if parsed.is_pinned:
         return reference
+    built = ""
     with contextlib.suppress(ImageNotFound):
         image = client.images.get(reference)
         if not image.attrs.get("RepoDigests"):
             return str(image.id)
+        built = str(image.id) if _has_containerds_store(client) else ""
+    if built and not parsed.registry:
+        return built
     try:
         data = client.images.get_registry_data(reference, auth_config=_login(load_config(), reference) or {})
     except (DockerException, RequestException) as error:
+        if built and isinstance(error, APIError) and (_is_refusal(error) or _is_absence(error)):
+            return built
         raise ProjectError(
             f"The registry does not say which digest {reference} has: {_why(error)}. Is it there, and are you logged "
             f"in (`docker login {_registry(reference)}`)? Else name it with its digest, {reference}@sha256:…, or by "
@@ -120,6 +130,15 @@ def _is_refusal(error: APIError) -> bool:
     # The engine passes the registry's answer on with a status of its own, most often 500.
     words = ("unauthorized", "denied", "no basic auth", "authentication required", "forbidden")
     return error.status_code in {401, 403} or any(word in str(error.explanation).lower() for word in words)
+
+
+def _is_absence(error: APIError) -> bool:
+    words = ("not found", "manifest unknown", "name unknown", "does not exist")
+    return any(word in str(error.explanation).lower() for word in words)
+
+
+def _has_containerds_store(client: docker.DockerClient) -> bool:
+    return any("io.containerd.snapshotter" in str(value) for _, value in client.info().get("DriverStatus") or ())
 
 
 def _short(reference: str) -> str:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from operations.workspace.pulumi import PulumiRun
     from operations.workspace.workspace import Workspace
 
+_TRIED = "samokoder.tried"
+"""Label, with the environment's name, of a temporary network. Only who holds the environment's lock makes one."""
+
 
 def refuse(workspace: Workspace, run: PulumiRun) -> None:
     """Raise ProjectError where a needed name or port is already taken, or the network of a team's Traefik is missing.
@@ -40,6 +43,9 @@ def refuse(workspace: Workspace, run: PulumiRun) -> None:
     typed = docker_command(environment.settings.docker_host)
     names, ids = pulumi_state.known_names(deployment), pulumi_state.known_ids(deployment)
     with contextlib.closing(workspace.client()) as client:
+        # A run that was killed has left it, and it holds a range of addresses.
+        for left in client.networks.list(filters={"label": f"{_TRIED}={environment.name}"}):
+            left.remove()
         lines = [_taken(client, workspace, lambda id_, name: name in names or id_ in ids)]
         lines += [
             f"{where} is held by the container {holder}. Stop that one, or give the part another port: docs/settings.md"
@@ -149,7 +155,7 @@ def _no_addresses(client: docker.DockerClient, environment: Environment) -> str:
     if not {f"{environment.prefix}-{network}" for network in NetworkName} - there:
         return ""
     try:
-        _try_network(client)
+        _try_network(client, environment)
     except docker.errors.APIError as error:
         if not _ranges_are_taken(error):
             return ""
@@ -175,7 +181,7 @@ def _no_ipv6(client: docker.DockerClient, environment: Environment) -> str:
     if not replacement.gets_ipv6(environment, client):
         return ""
     try:
-        _try_network(client, ipv6=True)
+        _try_network(client, environment, ipv6=True)
     except docker.errors.APIError as error:
         # The removal of the present network frees its IPv4 range; `why` reports other networks without a range.
         if _ranges_are_taken(error) and "ipv6" not in str(error).lower():
@@ -188,9 +194,10 @@ def _no_ipv6(client: docker.DockerClient, environment: Environment) -> str:
     return ""
 
 
-def _try_network(client: docker.DockerClient, *, ipv6: bool = False) -> None:
+def _try_network(client: docker.DockerClient, environment: Environment, *, ipv6: bool = False) -> None:
     """Make a temporary network and remove it. Raises docker.errors.APIError where the engine refuses."""
-    client.networks.create(f"samokoder-tried-{secrets.token_hex(4)}", internal=not ipv6, enable_ipv6=ipv6).remove()
+    name, labels = f"samokoder-tried-{secrets.token_hex(4)}", {_TRIED: environment.name}
+    client.networks.create(name, internal=not ipv6, enable_ipv6=ipv6, labels=labels).remove()
 
 
 def _ranges_are_taken(error: docker.errors.APIError) -> bool:

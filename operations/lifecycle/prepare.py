@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pydantic.alias_generators import to_camel
 
@@ -44,9 +44,7 @@ def prepare(workspace: Workspace, *, images: bool = True, note: bool = False) ->
         workspace.reporter.say(f"Warning: {why}. First: {workspace.typed('backup')}, and a copy on another machine")
     # The settings are read with the facts of this engine, but without the images of an earlier run, which may be gone.
     machine = _of_engine(workspace, engine, ask=images)
-    environment = stack_file.read(
-        workspace.name, stack_file.merged(workspace.committed(), machine=machine, extra=workspace.extra_config)
-    )
+    environment = _read(workspace, machine)
     built_here = _built_here(workspace, environment, engine)
     origins.refuse_others(
         environment,
@@ -71,6 +69,41 @@ def prepare(workspace: Workspace, *, images: bool = True, note: bool = False) ->
             if workspace.variables.get("OFFLINE") != "1":
                 registry.pull(client, used_images(environment), say=workspace.reporter.say)
     return workspace.open()
+
+
+def refuse_changed(workspace: Workspace, run: PulumiRun) -> None:
+    """Raise ProjectError where another run has changed the stack's images or data volumes since `prepare`.
+
+    The caller holds the environment's lock, which `prepare` did not while it built images for minutes. run: gets the
+    settings as they are now, because a run in the same clone may have written others for Pulumi.
+    """
+    deployment, tags = _state(workspace)
+    machine = stack_file.load(workspace.machine_file)
+    no_images = {key_of("images"), key_of("unavailable"), key_of("kept_volumes")}
+    local = {*(machine.get(key_of("images")) or {}), *map(to_camel, machine.get(key_of("unavailable")) or ())}
+    pinned = _read(workspace, {key: value for key, value in machine.items() if key not in no_images})
+    left = {key: value for key, value in machine.items() if key != key_of("kept_volumes")}
+    again = f"{workspace.name} was changed by another run meanwhile, so nothing was changed. Run it again"
+    try:
+        origins.refuse_others(
+            pinned,
+            deployment,
+            tags,
+            built_here=[name for name in third_party_images(pinned) if to_camel(name) in local],
+            typed=workspace.variables.get("OFFLINE", ""),
+            command=workspace.typed("up"),
+        )
+        volumes = kept.volumes(_read(workspace, left), deployment, file=workspace.committed_file.name)
+    except ProjectError as error:
+        raise ProjectError(f"{again}:\n{error}") from None
+    if volumes != (machine.get(key_of("kept_volumes")) or {}):
+        raise ProjectError(f"{again}: it has other data volumes than before")
+    run.ensure_stack(workspace.document())
+
+
+def _read(workspace: Workspace, machine: Document) -> Environment:
+    document = stack_file.merged(workspace.committed(), machine=machine, extra=workspace.extra_config)
+    return stack_file.read(workspace.name, document)
 
 
 def _note(workspace: Workspace, machine: Document) -> None:
@@ -120,14 +153,17 @@ def _of_engine(workspace: Workspace, engine: EngineInfo, *, ask: bool) -> Docume
     return machine
 
 
-def _state(workspace: Workspace) -> tuple[Document, Mapping[str, str]]:
-    """Return the stack's state, its secrets encrypted, and its tags; both empty where there is none yet."""
-    backend = workspace.backend()
-    if backend.folder:
-        deployment = pulumi_state.checkpoint(backend.folder, workspace.name) or {}
-        return deployment, pulumi_state.tags(backend.folder, workspace.name)
+def _state(workspace: Workspace) -> tuple[Document, Callable[[], Mapping[str, str]]]:
+    """Return the stack's state, its secrets encrypted, and what asks for its tags; both empty where there is none yet.
+
+    Of a bucket Pulumi is asked for the tags, which takes a second.
+    """
+    folder = workspace.backend().folder
+    if folder:
+        deployment = pulumi_state.checkpoint(folder, workspace.name) or {}
+        return deployment, lambda: pulumi_state.tags(folder, workspace.name)
     run = workspace.open()
-    return run.deployment(), run.tags()
+    return run.deployment(), run.tags
 
 
 def _built_here(workspace: Workspace, environment: Environment, engine: EngineInfo) -> list[str]:

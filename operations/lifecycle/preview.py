@@ -12,6 +12,7 @@ from operations.lifecycle import in_the_way
 from operations.lifecycle.display import shown_by
 from operations.lifecycle.prepare import prepare
 from operations.lifecycle.up import refuse_undoing
+from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 
 _CHANGES = ("create", "update", "replace", "delete")
@@ -20,22 +21,26 @@ _COLOUR = re.compile(r"<\{%.*?%\}>")
 
 def show_preview(workspace: Workspace, *, interactive: bool, diff: bool = False) -> None:
     """Show what `up` would change. diff: with each field. Raises PulumiFailedError."""
-    run = prepare(workspace, images=False)
-    refuse_undoing(workspace, run)
-    in_the_way.refuse_missing_networks(workspace)
+    run = _prepared(workspace)
     run.pulumi("preview", *(["--diff"] if diff else []), show=shown_by(workspace, interactive=interactive))
 
 
 def planned_changes(workspace: Workspace) -> dict[str, Any]:
     """Return what Pulumi says that an `up` would change; change nothing. Raises ProjectError where it gives no JSON."""
-    run = prepare(workspace, images=False)
-    refuse_undoing(workspace, run)
-    done = run.pulumi("preview", "--json", check=False, capture=True)
+    done = _prepared(workspace).pulumi("preview", "--json", check=False, capture=True)
     try:
         answer = json.loads(done.stdout)
     except ValueError:
         raise ProjectError(f"`pulumi preview` failed:\n{(done.stderr or done.stdout).strip()[-2000:]}") from None
     return form(workspace.environment, answer, ok=done.returncode == 0)
+
+
+def _prepared(workspace: Workspace) -> PulumiRun:
+    """Return Pulumi, ready for a preview. Raises ProjectError where `up` would refuse."""
+    run = prepare(workspace, images=False)
+    refuse_undoing(workspace, run)
+    in_the_way.refuse_missing_networks(workspace)
+    return run
 
 
 def form(environment: str, answer: Mapping[str, Any], *, ok: bool) -> dict[str, Any]:

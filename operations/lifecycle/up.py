@@ -16,9 +16,9 @@ from operations.lifecycle import in_the_way
 from operations.lifecycle.display import shown_by
 from operations.lifecycle.failures import tell_failures
 from operations.lifecycle.lost_data import begin_empty, refuse_lost
-from operations.lifecycle.prepare import prepare
+from operations.lifecycle.prepare import prepare, refuse_changed
 from operations.network import packet_filter
-from operations.workspace import generations, lock, origins, pulumi_state, stack_file, state_room
+from operations.workspace import generations, kept_secrets, lock, origins, pulumi_state, stack_file, state_room
 from operations.workspace.known import live_status, note
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
@@ -52,8 +52,8 @@ def bring_up(
     the changes are shown and before anything is changed. make_way: removes what must be made again; called when all
     checks have passed.
     Raises PulumiFailedError after it has reported each unhealthy container, ProjectError where a half replaced database
-    would be started, where a lost data volume would be replaced by an empty one, or where a rotation of a secret would
-    be undone.
+    would be started, where a lost data volume would be replaced by an empty one, where a rotation of a secret would be
+    undone, or where another run has changed the environment while this one prepared.
     """
     unfinished.refuse_half_replaced(workspace)
     workspace.reporter.say(
@@ -64,6 +64,7 @@ def bring_up(
     workspace.reporter.say(f"State: {run.backend}")
     with lock.held(workspace, "up"):
         unfinished.refuse_half_replaced(workspace)
+        refuse_changed(workspace, run)
         upped = _up(workspace, run, interactive=interactive, empty=empty, agree=agree, make_way=make_way)
         try:
             state_room.thin(run.backend, workspace.name)
@@ -130,6 +131,9 @@ def _up(
     finally:
         packet_filter.guard(workspace)
     settled = healthy.settled(lambda: live_status(workspace), workspace.settings, workspace.reporter)
+    if any(row.counts_as_failed for row in settled):
+        # Pulumi has nothing to change in a container that became unhealthy after an earlier `up`.
+        tell_failures(workspace, run)
     return Upped(parts=settled, secrets=pulumi_state.secret_names(run.deployment()))
 
 
@@ -149,8 +153,15 @@ def _ask(workspace: Workspace, run: PulumiRun, agree: Agree, *, interactive: boo
 
 
 def refuse_undoing(workspace: Workspace, run: PulumiRun) -> None:
-    """Raise ProjectError where the settings lack a rotation that the state has."""
-    generations.refuse_undoing(workspace.settings(), run.deployment(), file=workspace.committed_file.name)
+    """Raise ProjectError where the settings lack a rotation that the state has, or the secret of stored data."""
+    deployment = run.deployment()
+    generations.refuse_undoing(
+        workspace.settings(),
+        deployment,
+        file=workspace.committed_file.name,
+        by_rotate=generations.is_handed_over(workspace),
+    )
+    kept_secrets.refuse_others(workspace, run, deployment)
 
 
 def refused_as_up(workspace: Workspace) -> PulumiRun:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic.alias_generators import to_camel
 
 from operations.errors import ProjectError
-from operations.workspace.generations import ADMIN, Step, is_before, step_of, steps_in
-from operations.workspace.known import Known, of, was_made
+from operations.workspace import pulumi_state, stack_file
+from operations.workspace.generations import ADMIN, Step, is_before, refuse_undoing, step_of, steps_in
+from operations.workspace.known import Known
 from operations.workspace.workspace import Workspace
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
@@ -58,7 +62,7 @@ def listed(there: Known) -> list[Row]:
     """
     if there.environment:
         return rows(there.environment)
-    deployment = there.deployment() if was_made(there) else {}
+    deployment = there.deployment()
     steps_there = ((secret, steps_in(deployment, secret)) for secret in sorted(GENERATED) if secret != SALT)
     found = [_row(secret, at[0], NEVER.get(secret, "")) for secret, at in steps_there if at]
     if not found:
@@ -113,13 +117,41 @@ def left(secret: str, written: Step, there: Sequence[Step]) -> list[Step]:
     return ahead
 
 
+def going_on(secret: str, written: Step, to_do: Sequence[Step]) -> str:
+    """Say with what a rotation begins. written: the step that the stack file has. to_do: as `left` returns it."""
+    if to_do != steps(secret, written.generation, written.phase):
+        return f"somebody's `up` has undone steps of this rotation; going on at {to_do[0].phase!r}"
+    return f"going on after {written.phase!r}" if written.phase else f"generation {written.generation + 1}"
+
+
 def planned(workspace: Workspace, name: str) -> tuple[str, Step, list[Step]]:
-    """Return a secret, its present step, and the steps that `rotate` would do. Raises ProjectError as `rotate` does."""
+    """Return a secret, its step in the stack file, and the steps that `rotate` would do. Nothing is written.
+
+    Raises ProjectError as `rotate` does.
+    """
     environment = workspace.settings()
     secret = known_secret(environment, name)
-    written, known = step_of(environment, secret), of(workspace)
-    deployment = known.deployment() if was_made(known) else {}
-    return secret, written, left(secret, written, steps_in(deployment, secret))
+    deployment = workspace.deployment()
+    if label(secret) not in pulumi_state.generations(deployment):
+        raise no_secrets(workspace)
+    written = step_of(environment, secret)
+    to_do = left(secret, written, steps_in(deployment, secret))
+    refuse_undoing(at(workspace, secret, to_do[0]).settings(), deployment, file=workspace.committed_file.name)
+    return secret, written, to_do
+
+
+def no_secrets(workspace: Workspace) -> ProjectError:
+    """Return the error for a rotation in an environment that was never up."""
+    return ProjectError(f"{workspace.name} has no secrets yet: bring it up first.")
+
+
+def at(workspace: Workspace, secret: str, step: Step) -> Workspace:
+    """Return the same workspace with the settings of a step that is not in its stack file yet."""
+    field = to_camel(secret)
+    wanted: dict[str, Any] = {key_of("rotation"): {field: step.generation}}
+    if secret in SLOTTED:
+        wanted[key_of("rotating")] = {field: step.phase}
+    return replace(workspace, extra_config=stack_file.fill(wanted, workspace.extra_config))
 
 
 def waits(secret: str, step: Step) -> bool:

@@ -18,7 +18,7 @@ from operations.engine import containers
 from operations.errors import ProjectError, PulumiFailedError
 from operations.lifecycle.up import Agree, bring_up
 from operations.rotation.grafana import grafana_login, open_grafana, rotate_grafana
-from operations.rotation.plan import known_secret, left, says, steps, waits
+from operations.rotation.plan import at, going_on, known_secret, left, no_secrets, says, waits
 from operations.rotation.servers import SERVERS, Answer
 from operations.workspace import lock, stack_file, stack_text
 from operations.workspace.generations import ADMIN, Step, step_of, steps_in
@@ -90,14 +90,11 @@ def _rotate(
     run = workspace.open_made()
     before = run.secrets(every=True)
     if label(secret) not in before:
-        raise ProjectError(f"{workspace.name} has no secrets yet: bring it up first.")
+        raise no_secrets(workspace)
     written = step_of(environment, secret)
     to_do = left(secret, written, steps_in(run.deployment(), secret))
     say = workspace.reporter.say
-    going_on = f"going on after {written.phase!r}" if written.phase else f"generation {written.generation + 1}"
-    if to_do != steps(secret, written.generation, written.phase):
-        going_on = f"somebody's `up` has undone steps of this rotation; going on at {to_do[0].phase!r}"
-    say(f"{label(secret)}: {going_on}")
+    say(f"{label(secret)}: {going_on(secret, written, to_do)}")
     for number, step in enumerate(to_do, 1):
         if waits(secret, step) and not retire_now and (until := tokens_last_until(workspace)) > datetime.now(UTC):
             return Rotated(
@@ -108,27 +105,19 @@ def _rotate(
                 until=until,
             )
         say(f"[{number}/{len(to_do)}] {says(secret, step)}")
+        if secret == ADMIN and not step.phase and "grafana" not in environment.absent:
+            # Before each such step, because a person may have written the phase before it.
+            rotate_grafana(workspace, secret, replace(step, phase="prepare"), grafana_url)
         try:
             # What else lies in the stack file is deployed by the first step, and by no later one.
             bring_up(at(workspace, secret, step), interactive=interactive, agree=agree if number == 1 else None)
         except PulumiFailedError:
             say(f"{workspace.committed_file.name} is as it was. Put right what failed, then run this again.")
             raise
-        if secret == ADMIN and step.phase == "prepare" and "grafana" not in environment.absent:
-            rotate_grafana(workspace, secret, step, grafana_url)
         text = write(workspace.committed_file.read_text(encoding="utf-8"), secret, step)
         mode = workspace.committed_file.stat().st_mode & 0o777
         stack_file.write(workspace.committed_file, text, mode=mode)
     return _done(workspace, secret, before, grafana_url)
-
-
-def at(workspace: Workspace, secret: str, step: Step) -> Workspace:
-    """Return the same workspace with the settings of a step that is not in its stack file yet."""
-    field = to_camel(secret)
-    wanted: dict[str, Any] = {key_of("rotation"): {field: step.generation}}
-    if secret in SLOTTED:
-        wanted[key_of("rotating")] = {field: step.phase}
-    return replace(workspace, extra_config=stack_file.fill(wanted, workspace.extra_config))
 
 
 def write(text: str, secret: str, step: Step) -> str:

@@ -229,7 +229,7 @@ def write(root: Path, url: str) -> None:
     text = path.read_text(encoding="utf-8")
     # The schema that `make docs` has written is not rewritten, because its lines would be broken differently.
     head, mark, schema = text.partition(_SCHEMA)
-    written = stack_text.edited_whole(head, change) + mark + schema
+    written = stack_text.edited_whole(head, change, name=PROJECT_FILE) + mark + schema
     before, after = (stack_file.load_text(each, PROJECT_FILE) for each in (text, written))
     if before | {"backend": {"url": url}} != after:
         raise ProjectError(f'{PROJECT_FILE} could not be changed. Write it there yourself:\nbackend:\n  url: "{url}"')

@@ -14,7 +14,8 @@ from pydantic.alias_generators import to_camel
 
 from operations.clone import typed
 from operations.errors import ProjectError
-from operations.workspace import pulumi_state
+from operations.workspace import pulumi_state, stack_file
+from operations.workspace.workspace import Workspace
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 from stack.settings.rotation import Phase, Rotation
@@ -40,28 +41,31 @@ def step_of(environment: Environment, secret: str) -> Step:
     return Step(generation=generation, phase=phase)
 
 
-def refuse_undoing(environment: Environment, deployment: Mapping[str, Any], *, file: str) -> None:
+def refuse_undoing(
+    environment: Environment, deployment: Mapping[str, Any], *, file: str, by_rotate: bool = True
+) -> None:
     """Raise ProjectError where the step of a secret in the settings may not follow its step in the state.
 
     deployment: the stack's state, its secrets encrypted or not. file: the stack file's name, for the message.
+    by_rotate: whether `rotate` takes the step of Grafana's password, and so has handed the new one to Grafana.
     """
     lines = [
         line
         for secret in Rotation.model_fields
         # A secret that opens stored data is in the state even where another one is configured in its place.
         if secret in OPENS_WHAT_IS_KEPT or GENERATED[secret].configured not in environment.configured_secrets
-        for line in _of_secret(environment, secret, deployment)
+        for line in _of_secret(environment, secret, deployment, by_rotate=by_rotate)
     ]
     if lines:
         raise ProjectError("\n".join([f"{file} does not go on from what is there, so nothing was changed:", *lines]))
 
 
-def _of_secret(environment: Environment, secret: str, deployment: Mapping[str, Any]) -> list[str]:
+def _of_secret(environment: Environment, secret: str, deployment: Mapping[str, Any], *, by_rotate: bool) -> list[str]:
     """Return what is wrong with the step of one secret, and what to do."""
     there, wanted = steps_in(deployment, secret), step_of(environment, secret)
     if secret in OPENS_WHAT_IS_KEPT:
         return _of_kept(secret, there, wanted)
-    if not there or any(may_follow(secret, step, wanted) for step in there):
+    if not there or any(may_follow(secret, step, wanted, by_rotate=by_rotate) for step in there):
         return []
     newest = there[0]
     rotate = typed(environment.name, f"rotate SECRET={label(secret)}")
@@ -70,10 +74,14 @@ def _of_secret(environment: Environment, secret: str, deployment: Mapping[str, A
         # `rotate` resumes from what is there where both are of one rotation, else the file is as far from it after it.
         of_one = wanted.phase and wanted.generation == newest.generation + (not newest.phase)
         first = "" if of_one else f"write {_written(secret, newest)}, then "
-        return [
-            f"  {label(secret)}: {_says(newest)} is there, {_says(wanted)} is wanted. The next step is {first}{rotate}",
-            f"    Or, at the price of errors: {by_hand}",
-        ]
+        said = (
+            f"  {label(secret)}: {_says(newest)} is there, {_says(wanted)} is wanted. The next step is {first}{rotate}"
+        )
+        if secret == ADMIN:
+            return [said, "    That hands the new one to Grafana, which reads its file only into an empty volume."]
+        before = Step(generation=newest.generation - 1, phase="")
+        given_up = [f"    To give the rotation up: {_written(secret, before)}"] if newest.phase == "prepare" else []
+        return [said, f"    Or, at the price of errors: {by_hand}", *given_up]
     return [
         f"  {label(secret)}: {_says(newest)} is there, and the file says {_says(wanted)}.",
         "    Everybody who uses the value would be locked out, and the one before would be good again.",
@@ -125,23 +133,36 @@ def steps_in(deployment: Mapping[str, Any], secret: str) -> list[Step]:
 _PHASES: tuple[Phase, ...] = ("", "overlap", "prepare")
 
 
-def may_follow(secret: str, there: Step, wanted: Step) -> bool:
+def may_follow(secret: str, there: Step, wanted: Step, *, by_rotate: bool = True) -> bool:
     """Tell whether an `up` may go from one step of a secret to another without withdrawing a value in use.
 
     One step is allowed although it withdraws it: the next generation without a phase, which a person writes by hand in
-    an emergency.
+    an emergency. by_rotate: as in `refuse_undoing`.
     """
     if wanted == there:
         return True
-    if not wanted.phase and wanted.generation in {there.generation, there.generation + 1}:
+    begins = not there.phase and wanted == Step(generation=there.generation + 1, phase="prepare")
+    ends = wanted == Step(generation=there.generation, phase="")
+    if secret == ADMIN:
+        # Grafana takes a value only from `rotate`: any other step would call one in use that it may never have got.
+        return begins or (ends and (by_rotate or there.phase == "overlap"))
+    if wanted == Step(generation=there.generation + 1, phase=""):
         return True
-    if there.phase == "overlap" and wanted == Step(generation=there.generation, phase="prepare"):
-        return True  # both steps accept both values
-    if there.phase == "prepare" and wanted == Step(generation=there.generation - 1, phase=""):
-        return secret != ADMIN  # no part uses the new value yet, but Grafana may have it already
-    if wanted.phase == "overlap":
-        return there == Step(generation=wanted.generation, phase="prepare")
-    return not there.phase and wanted == Step(generation=there.generation + 1, phase="prepare")
+    if there.phase == "overlap":
+        return ends or wanted == Step(generation=there.generation, phase="prepare")  # both phases accept both values
+    if there.phase == "prepare":
+        given_up = wanted == Step(generation=there.generation - 1, phase="")  # no part uses the new value yet
+        return given_up or wanted == Step(generation=there.generation, phase="overlap")
+    return begins
+
+
+def is_handed_over(workspace: Workspace) -> bool:
+    """Tell whether the stack file says that Grafana's password is prepared: then `rotate` takes the step after it.
+
+    `rotate` writes the phase of a step only when that is done, and takes the next one with settings of its own.
+    """
+    config = stack_file.merged(workspace.committed(), machine={})["config"]
+    return bool((config.get(key_of("rotating")) or {}).get(to_camel(ADMIN)) == "prepare")
 
 
 def is_before(step: Step, other: Step) -> bool:

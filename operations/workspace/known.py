@@ -76,9 +76,11 @@ class Known:
         return client
 
     def deployment(self) -> dict[str, Any]:
-        """Return Pulumi's state of the environment, secrets encrypted; Pulumi is asked where it is in a bucket."""
-        folder = self.workspace.backend().folder
-        return (pulumi_state.checkpoint(folder, self.name) or {}) if folder else self.workspace.open_made().deployment()
+        """Return Pulumi's state of the environment, secrets encrypted; empty where a folder has none.
+
+        Pulumi is asked for one in a bucket. Raises ProjectError where the bucket has none.
+        """
+        return self.workspace.deployment() if was_made(self) else {}
 
     def configured(self) -> Mapping[str, Any]:
         """Return key (`samokoder:api`) -> value in the stack file, unchecked, with encrypted values still encrypted."""
@@ -194,13 +196,17 @@ def _from_state(workspace: Workspace) -> Known:
         folder = workspace.backend().folder
     except ProjectError:  # two places are named, so the state is not read, but the engine is
         folder = None
-    there = pulumi_state.checkpoint(folder, workspace.name) if folder else None
+    try:
+        there = pulumi_state.checkpoint(folder, workspace.name) if folder else None
+    except PermissionError:  # the folder is another user's, so neither the state nor a note of this clone is read
+        folder = there = None
     said = pulumi_state.outputs(there or {})
     if noted := not said.get("parts"):  # in a bucket, or the first `up` has not come to its end
         said = _noted(workspace)
     never = folder is not None and there is None
     try:
-        configured = workspace.document()["config"].get(key_of("docker_host"), DEFAULT_DOCKER_HOST)
+        config = stack_file.merged(workspace.committed(), machine={}, extra=workspace.extra_config)["config"]
+        configured = config.get(key_of("docker_host"), DEFAULT_DOCKER_HOST)
     except ProjectError:
         configured = None
     hosts = (str(host) for host in (said.get("dockerHost"), configured) if host)

@@ -37,7 +37,7 @@ from host.process_ids import start_time
 from operations.engine import containers, one_off
 from operations.engine.volumes import remove_volumes
 from operations.errors import ProjectError
-from operations.workspace import pulumi_state
+from operations.workspace.pulumi import CHANGES
 from operations.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -187,9 +187,11 @@ def held(workspace: Workspace, doing: str, *, docker_host: str = "") -> Iterator
                     _mark_half(engine, workspace, volume)
                 remove_volumes(engine, [volume])
         except (EngineError, APIError, RequestException) as error:
-            workspace.reporter.say(
-                f"The lock could not be given back ({error}). By hand: {_removal(workspace, volume)}"
-            )
+            if taken and _half_replaced(workspace.folder, workspace.name):
+                said = f"The lock stays on purpose: the data is half replaced, and that is finished here ({error})"
+            else:
+                said = f"The lock could not be given back ({error}). By hand: {_removal(workspace, volume)}"
+            workspace.reporter.say(said)
 
 
 def unfinished(folder: Path, name: str) -> list[Path]:
@@ -202,11 +204,11 @@ def _half_replaced(folder: Path, name: str) -> bool:
     journal, _ = unfinished(folder, name)
     try:
         noted = json.loads(journal.read_text(encoding="utf-8"))
+        return bool(noted.get("half", half_by_steps(touched=bool(noted.get("touched")), done=noted.get("done", ()))))
     except FileNotFoundError:
         return False
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError, TypeError):
         return True  # another user's, or damaged: this is possible
-    return bool(noted.get("half", half_by_steps(touched=bool(noted.get("touched")), done=noted.get("done", ()))))
 
 
 def half_by_steps(*, touched: bool, done: Collection[str]) -> bool:
@@ -270,7 +272,7 @@ def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing:
                 f"{workspace.name} was left half done: {other} did not come to its end. Finish it there, by "
                 f"`{workspace.typed('restore')}` or the same import. To give it up: {_removal(workspace, name)}"
             )
-        if pulumi := _pulumi_at_work(workspace, Path(other.folder)):
+        if pulumi := _pulumi_at_work(workspace, other):
             raise ProjectError(
                 f"{workspace.name} is being changed: {other} is gone, and Pulumi, which it had started, goes on "
                 f"(process {pulumi}). Try again when that has ended; `kill -INT {pulumi}` ends it."
@@ -286,17 +288,13 @@ def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing:
         remove_volumes(client, [name])
 
 
-def _pulumi_at_work(workspace: Workspace, folder: Path) -> int:
-    """Wait for the Pulumi of an ended run; return its process if it still holds Pulumi's lock after 60 s, else 0.
+def _pulumi_at_work(workspace: Workspace, holder: Holder) -> int:
+    """Wait for the Pulumi of an ended run; return its process if it is still at work after 60 s, else 0.
 
-    folder: of the ended run's working state. Pulumi was asked to end when that run died, and notes what it has begun.
+    Pulumi was asked to end when that run died, and notes what it has begun.
     """
     end, told = time.monotonic() + _PULUMI_SECONDS, False
-    while live := [
-        each.process
-        for each in pulumi_state.locks(folder / "state", workspace.name)
-        if each.is_here and not each.is_stale()
-    ]:
+    while live := pulumi_of(holder, workspace.name):
         if time.monotonic() > end:
             return live[0]
         if not told:
@@ -304,6 +302,36 @@ def _pulumi_at_work(workspace: Workspace, folder: Path) -> int:
         told = True
         time.sleep(0.5)
     return 0
+
+
+def pulumi_of(holder: Holder, name: str, proc: Path = Path("/proc")) -> list[int]:
+    """Return the processes of Pulumi that change an environment from a holder's clone. name: the environment's.
+
+    They are looked for among the processes and not in the state, which may be in a bucket. Of another user's process
+    only the command may be seen: the holder's user may have started it for this environment.
+    """
+    found = []
+    for process in proc.glob("[0-9]*"):
+        with contextlib.suppress(OSError, KeyError):  # it has ended, or its user has no name
+            words = (process / "cmdline").read_text(encoding="utf-8", errors="replace").split("\0")
+            if (process / "comm").read_text(encoding="utf-8").strip() != "pulumi" or not CHANGES & set(words):
+                continue
+            try:
+                ours = _is_of_clone(process, Path(holder.folder).resolve(), name)
+            except PermissionError:
+                ours = process.owner() == holder.user
+            if ours:
+                found.append(int(process.name))
+    return sorted(found)
+
+
+def _is_of_clone(process: Path, folder: Path, name: str) -> bool:
+    """Tell whether Pulumi was started for an environment of a clone. folder: the clone's working state.
+
+    It runs there, or in the clone where a person types a command of Pulumi.
+    """
+    variables = (process / "environ").read_text(encoding="utf-8", errors="replace").split("\0")
+    return f"PULUMI_STACK={name}" in variables and (process / "cwd").readlink() in {folder, folder.parent}
 
 
 def _removal(workspace: Workspace, volume: str) -> str:

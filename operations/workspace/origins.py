@@ -6,7 +6,7 @@ The two origins have different versions (Redis 7.4 from the registry, and 7.0 bu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ _TAGS = {name: f"samokoder:image-of-{name}" for name in _KEEPS_DATA}
 def refuse_others(
     environment: Environment,
     deployment: Mapping[str, Any],
-    tags: Mapping[str, str],
+    tags: Callable[[], Mapping[str, str]],
     *,
     built_here: Collection[str],
     typed: str,
@@ -35,9 +35,10 @@ def refuse_others(
 ) -> None:
     """Raise ProjectError where images of one origin would replace those of the other, unless OFFLINE asks for it.
 
-    deployment, tags: the stack's state. built_here: names of the images that would be built here, all others come from
-    their registries. typed: value of OFFLINE. command: the `up` as a person types it. In production what came from a
-    registry is never replaced by what is built here.
+    deployment: the stack's state. tags: returns the tags of the stack; it is called only where they are needed.
+    built_here: names of the images that would be built here, all others come from their registries. typed: value of
+    OFFLINE. command: the `up` as a person types it. In production what came from a registry is never replaced by what
+    is built here.
     """
     images = _Images.of(deployment, tags)
     from_registry, from_here = images.origins(third_party_images(environment))
@@ -83,25 +84,25 @@ class _Images:
     of_parts: Mapping[str, str]
 
     @classmethod
-    def of(cls, deployment: Mapping[str, Any], tags: Mapping[str, str]) -> _Images:
+    def of(cls, deployment: Mapping[str, Any], tags: Callable[[], Mapping[str, str]]) -> _Images:
         """Read them from the state. What was noted counts while the state has the data, and nothing runs on it."""
         pulled, running = pulumi_state.images(deployment)
         data = pulumi_state.data_volumes(dict(deployment))
-        noted = {name: tags[tag] for name, tag in _TAGS.items() if tag in tags and name in data and name not in running}
-        return cls(pulled | set(map(_repository, noted.values())), noted | running)
+        idle = [name for name in _KEEPS_DATA if name in data and name not in running]
+        known = tags() if idle else {}
+        noted = {name: known[_TAGS[name]] for name in idle if _TAGS[name] in known}
+        return cls(pulled, noted | running)
 
     def origins(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
         """Return which of these images are from a registry, and which were built here."""
         from_registry, built_here = [], []
         for name in names:
-            part = "ingress" if name == "caddy" else name.replace("_", "-")
-            if name in IMAGES and _repository(IMAGES[name].reference) in self.pulled:  # type: ignore[index]
+            # An image that is built here is known by its id; a mirror's repository is not the one in `IMAGES`.
+            image = self.of_parts.get("ingress" if name == "caddy" else name.replace("_", "-"), "")
+            local = image.startswith("sha256:")
+            own = parse_reference(IMAGES[name].reference).repository if name in IMAGES else None  # type: ignore[index]
+            if own and ((image and not local) or own in self.pulled):
                 from_registry.append(name)
-            elif self.of_parts.get(part, "").startswith("sha256:"):
+            elif local:
                 built_here.append(name)
         return from_registry, built_here
-
-
-def _repository(image: str) -> str:
-    """Return where an image comes from; empty for one that was built here, which is known by its id."""
-    return parse_reference(image).repository

@@ -94,11 +94,17 @@ class PulumiRun:
         """Return the same Pulumi, run on the committed stack file: for a person's own `pulumi config set`."""
         return replace(self, folder=self.root)
 
-    def ensure_stack(self, document: Document) -> None:
-        """Write the stack file; make the stack if it does not exist, else take the salt from its state."""
+    def ensure_stack(self, document: Document, *, make: bool = True) -> None:
+        """Write the stack file; make the stack if it does not exist, else take the salt from its state.
+
+        make: False raises ProjectError for a stack that does not exist.
+        """
+        there = self._exists()
+        if not there and not make:
+            raise self._unmade()
         teams = stack_file.encryption_of(stack_file.committed(self.committed_folder, self.environment))
         self._write(document)
-        if not self._exists():
+        if not there:
             words = ["stack", "init", self.stack, "--no-select"]
             if provider := document.get("secretsprovider"):
                 words += ["--secrets-provider", str(provider)]
@@ -112,6 +118,14 @@ class PulumiRun:
     def _write(self, document: Document) -> None:
         source = f"Pulumi.{self.environment}.yaml"
         stack_file.write(self.stack_file, stack_file.dump(document, source=source))
+
+    def refuse_unmade(self) -> None:
+        """Raise ProjectError where there is no such stack, or its state was moved away."""
+        if not self._exists():
+            raise self._unmade()
+
+    def _unmade(self) -> ProjectError:
+        return ProjectError(f"{self.stack} is not up: {typed(self.environment, 'up')}")
 
     def _exists(self) -> bool:
         stacks = self.stacks()

@@ -6,6 +6,7 @@ run, and it is used only if its checksum is the one in this file.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import httpx
 
+from host.file_lock import exclusive
 from host.progress import Reporter, Task
 from offline.pulumi_cli import ensure_pulumi as build_pulumi
 
@@ -87,7 +89,7 @@ def found_pulumi(
     if program is None and not _was_built(cache):
         # Once Pulumi was built here because its site could not be reached, no later run waits for that site.
         program, origin = _official(cache, downloads, reporter), f"Pulumi's release, version {PULUMI_VERSION}"
-    if program is not None and _plugins_are_there(program, base, reporter):
+    if program is not None and _plugins_are_there(program, base, cache, reporter):
         return PulumiCommand(program=str(program), variables=_with_paths(base, program.parent), origin=origin)
     if not _was_built(cache):
         reporter.say("Pulumi's downloads cannot be reached: building Pulumi from Go modules")
@@ -139,13 +141,29 @@ def _with_paths(variables: Mapping[str, str], folder: Path) -> dict[str, str]:
     return {**variables, "PATH": path}
 
 
-def _plugins_are_there(program: Path, variables: Mapping[str, str], reporter: Reporter) -> bool:
+def _alone(cache: Path, reporter: Reporter) -> contextlib.AbstractContextManager[None]:
+    """Keep other runs of this machine from fetching the same meanwhile; what they have fetched by then is taken."""
+    return exclusive(cache / "pulumi.lock", what=f"Pulumi {PULUMI_VERSION}", report=reporter.say)
+
+
+def _plugins_are_there(program: Path, variables: Mapping[str, str], cache: Path, reporter: Reporter) -> bool:
     """Download the plugins that are missing; False when that cannot be done."""
-    folder = user_home(variables) / "plugins"
-    for name in _PLUGINS:
-        wanted = package_version(f"pulumi-{name}")
-        if (folder / f"resource-{name}-v{wanted}").is_dir():
-            continue
+    plugins = user_home(variables) / "plugins"
+    wanted = {name: package_version(f"pulumi-{name}") for name in _PLUGINS}
+
+    def missing() -> dict[str, str]:
+        return {name: each for name, each in wanted.items() if not (plugins / f"resource-{name}-v{each}").is_dir()}
+
+    if not missing():
+        return True
+    with _alone(cache, reporter):
+        return _install_plugins(program, variables, missing(), reporter)
+
+
+def _install_plugins(
+    program: Path, variables: Mapping[str, str], missing: Mapping[str, str], reporter: Reporter
+) -> bool:
+    for name, wanted in missing.items():
         with reporter.task(f"Pulumi plugin {name} {wanted}"):
             done = subprocess.run(
                 [str(program), "plugin", "install", "resource", name, wanted],
@@ -162,10 +180,18 @@ def _plugins_are_there(program: Path, variables: Mapping[str, str], reporter: Re
 
 def _official(cache: Path, downloads: Sequence[str], reporter: Reporter) -> Path | None:
     """Return the official command from the cache; download it first if needed; None when no site gives it."""
-    home = cache / "pulumi" / PULUMI_VERSION
-    program = home / "pulumi"
+    program = cache / "pulumi" / PULUMI_VERSION / "pulumi"
     if program.exists():
         return program
+    with _alone(cache, reporter):
+        if program.exists():
+            return program
+        # Another run may have built it: it has found out that no site answers, and this one need not wait for that.
+        return None if _was_built(cache) else _download_official(program.parent, downloads, reporter)
+
+
+def _download_official(home: Path, downloads: Sequence[str], reporter: Reporter) -> Path | None:
+    """Download the official command into a new folder `home`; None when no site gives it."""
     system = {"Linux": "linux", "Darwin": "darwin"}.get(platform.system())
     machine = {"x86_64": "x64", "amd64": "x64", "aarch64": "arm64", "arm64": "arm64"}.get(platform.machine())
     if system is None or machine is None:
@@ -182,7 +208,7 @@ def _official(cache: Path, downloads: Sequence[str], reporter: Reporter) -> Path
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, subprocess.CalledProcessError) as error:
             reporter.say(f"Cannot download Pulumi {PULUMI_VERSION} from {site}: {error or type(error).__name__}")
         else:
-            return program
+            return home / "pulumi"
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return None

@@ -12,6 +12,7 @@ from typing import Any
 from stack.common.names import PROJECT
 from stack.common.references import parse_reference
 from stack.spec.rotation import IN_USE, PHASES, SECOND, label
+from stack.spec.secrets import KEPT_ORIGINS
 
 CONTAINER = "docker:index/container:Container"
 IMAGE = "docker:index/remoteImage:RemoteImage"
@@ -154,7 +155,7 @@ def images(deployment: Mapping[str, Any]) -> tuple[set[str], dict[str, str]]:
         if resource["type"] == IMAGE and not inputs.get("build") and not resource.get("delete"):
             pulled.add(parse_reference(str(inputs["name"])).repository)
         if resource["type"] == CONTAINER and not resource.get("delete"):
-            running[_name(resource)] = str(inputs.get("image"))
+            running[_name(resource)] = str(inputs.get("image") or "")
     return pulled, running
 
 
@@ -246,6 +247,11 @@ def slots_in_use(deployment: Mapping[str, Any]) -> dict[str, str]:
 def phases(deployment: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return secret -> phase of its rotation; None for a state of a version that did not note phases."""
     return _of_secrets(deployment).get(PHASES)
+
+
+def kept_origins(deployment: Mapping[str, Any]) -> dict[str, str]:
+    """Return what `stack.spec.secrets.kept_origins` was at the last `up`; empty for a state of an earlier version."""
+    return dict(_of_secrets(deployment).get(KEPT_ORIGINS) or {})
 
 
 def _of_secrets(deployment: Mapping[str, Any]) -> dict[str, Any]:

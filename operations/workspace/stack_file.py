@@ -10,18 +10,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import secrets
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from operations.errors import ProjectError
+from operations.errors import ProjectError, unusable
 from stack.common.mistakes import InvalidSettingsError, Mistake
-from stack.common.names import PROJECT, VARIABLE
+from stack.common.names import PROJECT
 from stack.common.secret_rules import CONFIGURED_SECRETS, fernet_key
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
@@ -31,6 +31,8 @@ Document = dict[str, Any]
 
 # Keys that say how the secrets of a stack are encrypted; one of them in the committed file is the team's choice.
 ENCRYPTION_KEYS = ("encryptionsalt", "encryptedkey", "secretsprovider")
+
+_PLAIN = (str, int, float, tuple, type(None))  # an ordered mapping of YAML is a list of tuples
 
 _HEADER = "# Made by `samokoder` at each run from {source} and from what this machine adds. Edit that file.\n"
 
@@ -52,26 +54,69 @@ def committed(root: Path, environment: str) -> Document:
 
 
 def checked(document: Document, name: str) -> Document:
-    """Return a stack file. Raises ProjectError where its configuration is no mapping. name: the file's."""
-    if not isinstance(document.get("config") or {}, dict):
-        raise ProjectError(f"{name}: `config:` must be a mapping, not a {type(document['config']).__name__}.")
+    """Return a stack file. Raises ProjectError where its configuration has no form that Pulumi reads. name: the file's.
+
+    That is a mapping whose keys, at each depth, are text.
+    """
+    config = document.get("config") or {}
+    if not isinstance(config, dict):
+        raise ProjectError(f"{name}: `config:` must be a mapping, not a {type(config).__name__}.")
+    if wrong := list(_misformed("config", config, ())):
+        raise ProjectError(f"{name}: {'; '.join(wrong)}.")
     return document
+
+
+def _misformed(path: str, value: Any, above: tuple[int, ...]) -> Iterator[str]:
+    """Yield what is wrong with the keys of a value, and where it contains itself. above: ids of what it is in."""
+    if id(value) in above:
+        yield f"{path} contains itself"
+        return
+    inner: list[tuple[str, Any]] = []
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            named = f"{path}.{key if isinstance(key, str) else json.dumps(key, default=str).strip(chr(34))}"
+            if not isinstance(key, str):
+                yield f"{named} is a key that YAML does not read as text, so it needs quotes"
+            inner.append((named, one))
+    elif isinstance(value, list):
+        inner = [(f"{path}[{index}]", one) for index, one in enumerate(value)]
+    for named, one in inner:
+        yield from _misformed(named, one, (*above, id(value)))
 
 
 def load(path: Path) -> Document:
     """Return a YAML mapping, empty for a file that is not there. Raises ProjectError for anything else."""
     try:
-        return load_text(path.read_text(encoding="utf-8"), path.name)
+        data = path.read_bytes()
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise ProjectError(unusable(error)) from None
+    try:
+        return load_text(data.decode(), path.name)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ProjectError(f"{path.name}: line {line} is not UTF-8. Save the file in that encoding.") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """A loader whose errors all name the line, also those of values that are none, such as the date 2026-02-30."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:
+            raise yaml.constructor.ConstructorError(None, None, f"{error}", node.start_mark) from None
 
 
 def load_text(text: str, name: str) -> Document:
     """Return the mapping of a YAML text, empty for an empty one. Raises ProjectError that names the file."""
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, _Loader)  # noqa: S506 - it is a safe one
     except yaml.YAMLError as error:
         raise ProjectError(f"{name} is not valid YAML: {error}") from None
+    except RecursionError:
+        raise ProjectError(f"{name} is not valid YAML: it is nested too deeply.") from None
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -120,14 +165,17 @@ def _qualified(config: Mapping[str, Any]) -> Document:
     return {key if ":" in key else f"{PROJECT}:{key}": value for key, value in config.items()}
 
 
-def read(stack: str, document: Mapping[str, Any]) -> Environment:
+def read(stack: str, document: Mapping[str, Any], *, incomplete: bool = False) -> Environment:
     """Validate a stack file without Pulumi. Raises InvalidSettingsError with every mistake at once.
+
+    incomplete: whether what an `up` needs may still be missing.
 
     Encrypted secrets cannot be read here, so only their presence is checked; Pulumi's own preview, which can read them,
     checks their values.
     """
     config = _qualified(document.get("config") or {})
     encrypted = {key for key, value in config.items() if _is_encrypted(value)}
+    leaves = [leaf for key, value in config.items() if key not in encrypted for leaf in _leaves(key, value)]
     hidden = [
         Mistake(
             path,
@@ -135,15 +183,22 @@ def read(stack: str, document: Mapping[str, Any]) -> Environment:
             f"a plain value: secrets have keys of their own ({', '.join(CONFIGURED_SECRETS)}, and each name in "
             f"{key_of('application_secrets')})",
         )
-        for key, value in config.items()
-        if key not in encrypted
-        for path in _encrypted_inside(key, value)
+        for path, value in leaves
+        if _is_encrypted(value)
     ]
     if hidden:
         raise InvalidSettingsError(stack, hidden)
     texts = {key: _text(value) for key, value in config.items() if key not in encrypted}
     texts |= {key: stand_in(key.removeprefix(f"{PROJECT}:")) for key in encrypted}
-    return read_environment(stack, texts, frozenset(encrypted))
+    others = {path: _other(path, value) for path, value in leaves if not isinstance(value, _PLAIN)}
+    try:
+        environment = read_environment(stack, texts, frozenset(encrypted), incomplete=incomplete)
+    except InvalidSettingsError as error:
+        rest = [mistake for mistake in error.mistakes if mistake.key not in others]
+        raise InvalidSettingsError(stack, [*others.values(), *rest]) from None
+    if others:
+        raise InvalidSettingsError(stack, [*others.values()])
+    return environment
 
 
 def stand_in(secret: str) -> str:
@@ -160,31 +215,33 @@ def stand_in(secret: str) -> str:
     return forms.get(secret, value)
 
 
-def without_value(document: Mapping[str, Any]) -> list[str]:
-    """Return the names in `samokoder:applicationSecrets` that have no value in a stack file yet."""
-    config = _qualified(document.get("config") or {})
-    names = config.get(key_of("application_secrets"))
-    listed = [name for name in names if re.fullmatch(VARIABLE, str(name))] if isinstance(names, list) else []
-    return [name for name in listed if f"{PROJECT}:{name}" not in config]
-
-
 def _is_encrypted(value: Any) -> bool:
     return isinstance(value, Mapping) and set(value) == {"secure"}
 
 
-def _encrypted_inside(path: str, value: Any) -> list[str]:
-    if _is_encrypted(value):
-        return [path]
-    if isinstance(value, Mapping):
-        return [found for key, inner in value.items() for found in _encrypted_inside(f"{path}.{key}", inner)]
-    if isinstance(value, list):
-        return [found for index, inner in enumerate(value) for found in _encrypted_inside(f"{path}[{index}]", inner)]
-    return []
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield path and value of everything in a setting that is no mapping or list, or is encrypted."""
+    if isinstance(value, Mapping) and not _is_encrypted(value):
+        for key, inner in value.items():
+            yield from _leaves(f"{path}.{key}", inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _leaves(f"{path}[{index}]", inner)
+    else:
+        yield path, value
+
+
+def _other(path: str, value: Any) -> Mistake:
+    """Return the mistake for a value that YAML has and JSON, in which Pulumi hands settings over, has not."""
+    needs = "text in quotes, a number, true or false"
+    if not isinstance(value, date) or path.removeprefix(f"{PROJECT}:") in CONFIGURED_SECRETS:
+        return Mistake(path, f"what YAML calls a {type(value).__name__}", needs)
+    return Mistake(path, f"{value}, which YAML reads as a date", needs, f'{path}: "{value}"')
 
 
 def _text(value: Any) -> str:
     """Return a configuration value as Pulumi hands it to a program: text as it is, everything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def dump(document: Mapping[str, Any], *, source: str) -> str:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from operations.errors import ProjectError
 from operations.workspace import stack_file
 from stack.settings.keys import key_of
 
@@ -25,16 +26,25 @@ def edited(text: str, change: Callable[[Any], None]) -> str:
     return edited_whole(text, of_document)
 
 
-def edited_whole(text: str, change: Callable[[Any], None]) -> str:
-    """Return the text of a YAML file, changed. change: gets its mapping, which it writes to."""
+def edited_whole(text: str, change: Callable[[Any], None], *, name: str = "The stack file") -> str:
+    """Return the text of a YAML file, changed. change: gets its mapping, which it writes to. name: the file's.
+
+    Raises ProjectError for what ruamel.yaml refuses, also where PyYAML reads it: a key that is there twice.
+    """
     from ruamel.yaml import YAML  # noqa: PLC0415 - few commands write a committed file
     from ruamel.yaml.comments import CommentedMap  # noqa: PLC0415 - as above
+    from ruamel.yaml.error import MarkedYAMLError  # noqa: PLC0415 - as above
 
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
-    document = yaml.load(text) or CommentedMap()
+    try:
+        document = yaml.load(text) or CommentedMap()
+    except MarkedYAMLError as error:
+        # ruamel.yaml shows the values beside a key that is there twice.
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ProjectError(f"{name}{line}: {str(error.problem).partition(' with value')[0]}.") from None
     change(document)
     written = io.StringIO()
     yaml.dump(document, written)

@@ -28,7 +28,6 @@ from operations.workspace import pulumi_state, stack_file
 from operations.workspace.backend import Backend
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.stack_file import Document
-from stack.common.names import PROJECT
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 
@@ -61,6 +60,8 @@ class Workspace:
     """Name of the Pulumi stack, and so of everything on the engine; default the environment's."""
     extra_config: Mapping[str, Any] = field(default_factory=dict)
     """Configuration that wins over the committed file: `{"samokoder:ingress": {"port": 18000}}`."""
+    incomplete: bool = False
+    """Whether its settings may still lack what an `up` needs: for commands that help to write them."""
     isolated: bool = False
     """Whether the user's own backend, passphrase and DOCKER_HOST are ignored, so that a test cannot reach them."""
     variables: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
@@ -125,15 +126,8 @@ class Workspace:
         machine = stack_file.load(self.machine_file)
         if not on_this_machine:
             machine = {key_of("host"): _ANY_HOST} if key_of("host") in machine else {}
-        return stack_file.read(self.name, stack_file.merged(self.committed(), machine=machine, extra=self.extra_config))
-
-    def with_all_secrets(self) -> Workspace:
-        """Return this environment as if each of `samokoder:applicationSecrets` had a value.
-
-        For commands that use none of the values, and that a person runs before setting them.
-        """
-        missing = {f"{PROJECT}:{name}": {"secure": ""} for name in stack_file.without_value(self.document())}
-        return replace(self, extra_config={**self.extra_config, **missing})
+        document = stack_file.merged(self.committed(), machine=machine, extra=self.extra_config)
+        return stack_file.read(self.name, document, incomplete=self.incomplete)
 
     def typed(self, words: str) -> str:
         """Return a command of `make` as a person types it for this environment."""
@@ -148,14 +142,15 @@ class Workspace:
         own = places.own(self.folder)
         return own if self.isolated else places.chosen(self.root, self.variables) or own
 
-    def open(self) -> PulumiRun:
-        """Return Pulumi with the stack ready, which is made if it does not exist. This needs no engine and no images.
+    def open(self, *, make: bool = True) -> PulumiRun:
+        """Return Pulumi with the stack ready. This needs no engine and no images.
 
-        Raises ProjectError where the state has been moved away, or the passphrase of an existing state is missing.
+        make: make a stack that does not exist. Raises ProjectError where the state has been moved away, where the
+        passphrase of an existing state is missing, and for a missing stack without `make`.
         """
-        run = self.connected()
+        run = self.connected(make=make)
         run.mend()
-        run.ensure_stack(self.document())
+        run.ensure_stack(self.document(), make=make)
         return run
 
     def open_copy(self) -> PulumiRun:
@@ -171,28 +166,48 @@ class Workspace:
         return run
 
     def open_made(self) -> PulumiRun:
-        """Return Pulumi with a stack that is there. Raises ProjectError where the clone has none.
+        """Return Pulumi with a stack that is there. Raises ProjectError where there is none.
 
         For who only reads: the first state is made by who asks before whether it is one person's or a team's.
         """
-        self.refuse_unmade()
-        return self.open()
+        self._refuse_unmade()
+        return self.open(make=False)
 
-    def refuse_unmade(self) -> None:
+    def deployment(self) -> dict[str, Any]:
+        """Return the stack's state, its secrets encrypted; write nothing, neither in the clone nor in the state.
+
+        Raises ProjectError where there is no such stack, or its state has been moved away.
+        """
+        self._refuse_unmade()
+        backend = self.backend()
+        if backend.folder:
+            return pulumi_state.checkpoint(backend.folder, self.name) or {}
+        # The project of the working state may not be there yet, and the commands that read need no more than the clone.
+        run = self._without_passphrase(self.document(), backend).in_clone()
+        run.refuse_unmade()
+        return run.deployment()
+
+    def _refuse_unmade(self) -> None:
         """Raise ProjectError where the state is in a folder, and has no such stack."""
         folder = self.backend().folder
         if folder and self.name not in pulumi_state.stacks(folder):
             raise ProjectError(f"{self.name} is not up: {self.typed('up')}")
 
-    def connected(self, backend: Backend | None = None) -> PulumiRun:
+    def connected(self, backend: Backend | None = None, *, make: bool = True) -> PulumiRun:
         """Return Pulumi without making a stack or writing its stack file. backend: another one than this environment's.
 
-        Raises ProjectError where a chosen folder does not exist.
+        make: make the passphrase of a first state. Raises ProjectError where a chosen folder does not exist, and where
+        there is no state yet without `make`.
         """
+        document = self.document()
+        run = self._without_passphrase(document, backend or self.backend())
+        self._write_project()
+        return replace(run, variables={**run.variables, **self._passphrase(document, run, make=make)})
+
+    def _without_passphrase(self, document: Document, backend: Backend) -> PulumiRun:
+        """Return Pulumi for commands that open no secret. Raises ProjectError where a chosen folder does not exist."""
         from operations.workspace.pulumi_cli import ensure_pulumi  # noqa: PLC0415 - httpx: `status` must stay fast
 
-        document = self.document()
-        backend = backend or self.backend()
         variables = {
             name: value for name, value in self.variables.items() if not (self.isolated and name in _PASSPHRASE)
         }
@@ -208,9 +223,7 @@ class Workspace:
                 raise ProjectError(f"{backend} is not there: is it mounted? Make the folder yourself for a new state.")
             backend.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = ensure_pulumi(cache=self.cache, variables=variables, reporter=self.reporter)
-        self._write_project()
-        run = self.pulumi_by(command.program, command.variables, backend)
-        return replace(run, variables={**run.variables, **self._passphrase(document, run)})
+        return self.pulumi_by(command.program, command.variables, backend)
 
     def pulumi_by(self, program: str, variables: Mapping[str, str], backend: Backend) -> PulumiRun:
         """Return a `PulumiRun` of this program with these variables on this environment's stack."""
@@ -245,8 +258,8 @@ class Workspace:
             return ""
         return self.variables.get("DOCKER_HOST", "")
 
-    def _passphrase(self, document: Document, run: PulumiRun) -> dict[str, str]:
-        """Return the variable that names the file of this clone's passphrase, which is made with a new state.
+    def _passphrase(self, document: Document, run: PulumiRun, *, make: bool) -> dict[str, str]:
+        """Return the variable that names the file of this clone's passphrase, which `make` makes with a new state.
 
         Empty where the user's variables name a passphrase, or the stack file names a secrets provider.
         """
@@ -269,6 +282,8 @@ class Workspace:
                     f"The secrets of {', '.join(encrypted)} in {run.backend} are encrypted with your team's "
                     f"passphrase. {teams}"
                 )
+            if not make:
+                run.refuse_unmade()
             stack_file.write(file, secrets.token_urlsafe(48))
             # A salt from before belongs to a passphrase that is gone.
             for copy in self.folder.glob("Pulumi.*.yaml"):

@@ -35,7 +35,7 @@ _INSTEAD = {
     "connect_timeout": "leave it out: each part has its own",
     "pool_timeout": "leave it out: each part has its own",
     "connection_limit": "leave it out: each part has its own pool",
-    "pgbouncer": "leave it out: a pooler that keeps prepared statements (PgBouncer from 1.21 on) needs no word",
+    "pgbouncer": "leave it out: PgBouncer needs version 1.21 and max_prepared_statements above 0, and no word here",
     "application_name": "leave it out: each part gives its own name",
 }
 

@@ -36,6 +36,11 @@ class ImageReference:
         """Whether it always names the same content: it has a digest or is a local image's id."""
         return self.digest is not None
 
+    @property
+    def registry(self) -> str:
+        """The registry's host and port as they were written; empty: none was, so Docker Hub is meant."""
+        return _registry_of(self.repository)
+
 
 _SHAPE = "name:tag@sha256:<64 hex digits>"
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -101,15 +106,19 @@ def _check_repository(repository: str) -> None:
     """Check `[registry[:port]/]path` against Docker's own grammar; raises ImageReferenceError."""
     if len(repository) > _LONGEST_REPOSITORY:
         raise ImageReferenceError(f"a name has at most {_LONGEST_REPOSITORY} characters", "a shorter name")
-    first, slash, rest = repository.partition("/")
-    # Docker uses the same rule to tell a registry from the first part of a path.
-    has_registry = bool(slash) and ("." in first or ":" in first or first == "localhost")
-    if has_registry and not _REGISTRY.fullmatch(first):
+    registry = _registry_of(repository)
+    if registry and not _REGISTRY.fullmatch(registry):
         raise ImageReferenceError(
             "the registry is not a host name with an optional port", f"registry.example.org:5000/{_SHAPE}"
         )
-    components = (rest if has_registry else repository).split("/")
+    components = repository.removeprefix(f"{registry}/" if registry else "").split("/")
     if not all(_COMPONENT.fullmatch(component) for component in components):
         raise ImageReferenceError(
             "a name has lower-case letters and digits, and between them dots, dashes and underscores", _SHAPE
         )
+
+
+def _registry_of(repository: str) -> str:
+    # Docker uses the same rule to tell a registry from the first part of a path.
+    first, slash, _ = repository.partition("/")
+    return first if slash and ("." in first or ":" in first or first == "localhost") else ""

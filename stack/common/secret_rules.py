@@ -9,10 +9,11 @@ import base64
 import hashlib
 import math
 import re
+import string
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from stack.common import managed
 from stack.common.mistakes import Mistake
@@ -121,14 +122,15 @@ CONFIGURED_SECRETS: dict[str, ConfiguredSecret] = {
         ),
         ConfiguredSecret(
             name="secretKey",
-            description="SECRET_KEY of an existing installation, in place of a generated one.",
+            description="SECRET_KEY of an existing installation, in place of a generated one. 64 characters or more; "
+            "for an image of your own 43 random ones are enough.",
             minimum_length=64,
             minimum_bits=160,
         ),
         ConfiguredSecret(
             name="appSecretKey",
             description="APP_SECRET_KEY of an existing installation: its data is encrypted under it. 64 characters or "
-            "more, or a Fernet key.",
+            "more, or a Fernet key; for an image of your own 43 random characters are enough.",
             minimum_length=64,
             minimum_bits=160,
         ),
@@ -164,6 +166,26 @@ def application_secret(name: str) -> ConfiguredSecret:
     return ConfiguredSecret(name=name, description=description, minimum_length=1, minimum_bits=0, may_have_lines=True)
 
 
+_FERNET_BYTES = 32
+_SIGNING = ("secretKey", "appSecretKey")
+_KINDS = (string.digits, "abcdef", "ghijklmnopqrstuvwxyz", "ABCDEF", "GHIJKLMNOPQRSTUVWXYZ")
+_RANDOM_BITS = 240
+"""Enough for a key of any length: 43 characters of `secrets.token_urlsafe(32)` have it, also without a digit."""
+# A configured one takes the place of one that is generated: only this installation knows it.
+_MADE_HERE = ("secretKey", "appSecretKey", "backupEncryptionKey", "postgresSuperuserPassword")
+# One key of a proxy may open all providers.
+_OF_LLM_PROVIDERS = ("openaiApiKey", "anthropicApiKey", "openrouterApiKey")
+# Data is encrypted under these, so of two equal secrets the other one is to be replaced.
+_REPLACED_LAST = ("appSecretKey", "backupEncryptionKey")
+
+
+def random_bits(value: str) -> float:
+    """Bits of a random value: its length times the bits of a character, of all those of the kinds that it has."""
+    known = "".join(_KINDS)
+    size = sum(len(kind) for kind in _KINDS if set(kind) & set(value)) + len(set(value) - set(known))
+    return len(value) * math.log2(size) if size else 0.0
+
+
 def entropy_bits(value: str) -> float:
     """Shannon entropy of `value`'s own characters times its length, in bits."""
     total = len(value)
@@ -187,8 +209,14 @@ def weakness(value: str, *, minimum_length: int, minimum_bits: float) -> str | N
 
 
 def is_fernet_key(value: str) -> bool:
-    """Tell whether a value is a key of cryptography.fernet: 32 bytes, as 44 characters of URL-safe Base64."""
-    return bool(re.fullmatch(r"[\w-]{42}[AEIMQUYcgkosw048]=", value, re.ASCII))
+    """Tell whether cryptography.fernet takes a value as its key: Base64 of 32 bytes, of either alphabet.
+
+    It decodes by the same call as `Fernet` (cryptography 50, `fernet.py`).
+    """
+    try:
+        return len(base64.urlsafe_b64decode(value)) == _FERNET_BYTES
+    except ValueError:
+        return False
 
 
 def fernet_key(secret: str) -> str:
@@ -202,15 +230,21 @@ def fernet_key(secret: str) -> str:
 
 
 def check_secrets(
-    secrets: Mapping[str, SecretInput], *, fernet: bool = False, database_ca: bool = False, redis_ca: bool = False
+    secrets: Mapping[str, SecretInput],
+    *,
+    fernet: bool = False,
+    own_images: bool = False,
+    database_ca: bool = False,
+    redis_ca: bool = False,
 ) -> Iterator[Mistake]:
     """Yield every mistake in the configured secrets.
 
-    fernet: whether APP_SECRET_KEY must be a Fernet key. database_ca: whether there is a `managedDatabaseCa`;
+    fernet: whether APP_SECRET_KEY must be a Fernet key. own_images: whether the reference application, which refuses
+    keys of fewer than 64 characters, does not run. database_ca: whether there is a `managedDatabaseCa`;
     redis_ca: a `managedRedisCa`.
     """
     for name, given in secrets.items():
-        known = CONFIGURED_SECRETS.get(name) or application_secret(name)
+        known = _known(name)
         key = f"samokoder:{name}"
         if not given.encrypted:
             yield Mistake(key, "a value in plain text", "a value that Pulumi encrypts", known.how_to_set)
@@ -221,7 +255,7 @@ def check_secrets(
             yield Mistake(
                 key,
                 "a value (not shown) that is no Fernet key",
-                "44 characters of URL-safe Base64, since samokoder:appSecretKeyForm is fernet",
+                "44 characters of Base64, since samokoder:appSecretKeyForm is fernet",
                 known.how_to_set,
             )
             continue
@@ -232,20 +266,55 @@ def check_secrets(
         else:
             unusable = iter(())
         yield from (Mistake(key, found.given, found.needs, known.how_to_set) for found in unusable)
-        guessable = urlsplit(given.value).password or "" if known.holds_password else given.value
-        if known.may_have_lines:
-            guessable = " ".join(guessable.split())
-        # A Fernet key has 44 characters, fewer than minimum_length, but 256 bits; its entropy is checked all the same.
-        minimum_length = 0 if name == "appSecretKey" and is_fernet_key(given.value) else known.minimum_length
-        reason = weakness(guessable, minimum_length=minimum_length, minimum_bits=known.minimum_bits)
+        guessable = _guessable(known, given.value)
+        # A key that is short and strong passes by its bits; its entropy is checked all the same.
+        strong = name in _SIGNING and own_images and random_bits(guessable) >= _RANDOM_BITS
+        strong = strong or (name == "appSecretKey" and is_fernet_key(guessable))
+        reason = weakness(
+            guessable, minimum_length=0 if strong else known.minimum_length, minimum_bits=known.minimum_bits
+        )
         if reason:
             yield Mistake(key, f"a value (not shown) that {reason}", known.description, known.how_to_set)
-    first, second = secrets.get("secretKey"), secrets.get("appSecretKey")
-    if first and second and first.value == second.value:
-        # The message asks to replace secretKey, because a new appSecretKey would make the stored data unreadable.
-        yield Mistake(
-            "samokoder:secretKey",
-            "the same value as samokoder:appSecretKey (not shown)",
-            "a value of its own: whoever can sign a session must not be able to decrypt the data",
-            CONFIGURED_SECRETS["secretKey"].how_to_set,
-        )
+    yield from _equal(secrets)
+
+
+def _known(name: str) -> ConfiguredSecret:
+    return CONFIGURED_SECRETS.get(name) or application_secret(name)
+
+
+def _guessable(known: ConfiguredSecret, value: str) -> str:
+    """Return what an attacker would have to guess of a secret: of some URLs the password alone."""
+    if known.holds_password:
+        return urlsplit(value).password or ""
+    return " ".join(value.split()) if known.may_have_lines else value
+
+
+def _equal(secrets: Mapping[str, SecretInput]) -> Iterator[Mistake]:
+    """Yield a mistake for each secret that equals another one; the message names the one that is to be replaced."""
+    of_value: dict[str, list[str]] = {}
+    last = [name for name in _REPLACED_LAST if name in secrets]
+    rest = sorted((name for name in secrets if name not in last), key=lambda name: name not in CONFIGURED_SECRETS)
+    for name in [*last, *rest]:
+        known = _known(name)
+        value = secrets[name].value
+        if known.holds_password and not re.fullmatch(known.pattern, value):
+            continue  # no URL, as another mistake says
+        secret = _guessable(known, value)
+        others = of_value.setdefault(unquote(secret) if known.holds_password else secret, [])
+        other = next((each for each in others if not _may_be_equal(each, name)), None)
+        others.append(name)
+        if other:
+            yield Mistake(
+                f"samokoder:{name}",
+                f"the same value as samokoder:{other} (not shown)",
+                "a value of its own: whoever gets to know one secret must not have another one with it",
+                known.how_to_set,
+            )
+
+
+def _may_be_equal(one: str, other: str) -> bool:
+    """Tell whether two secrets may have one value: somebody else issued it, and the application has it anyway."""
+    both = {one, other}
+    if both <= CONFIGURED_SECRETS.keys():
+        return both <= set(_OF_LLM_PROVIDERS)
+    return both.isdisjoint(_MADE_HERE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from enum import IntEnum
 from typing import Any, Literal
 
 from stack.settings.environment import Environment
@@ -15,30 +16,32 @@ STORED_SECONDS = 60
 """Seconds without a stored sample, but at least three scrapes, after which PrometheusNotIngesting starts its `for`."""
 
 
-def keeps_firing(environment: Environment) -> str:
-    """Return how long an alert stays after what it asks for is over or gone: 4 minutes, by default.
+class Outlasts(IntEnum):
+    """What an alert keeps back, where it keeps anything back. For each step it stays three scrapes longer.
+
+    What it keeps back may be seen to end so much later. Were the cause over first, AlertManager would send the symptom.
+    """
+
+    NOTHING = 0
+    PROBES = 1
+    """ProbeFailed, and others that keep nothing back."""
+    DEPENDENTS = 2
+    """IngressNoReplica, and ContainerUnhealthy of the parts that need this one."""
+    UNHEALTHY = 3
+    """Every ContainerUnhealthy."""
+    MISSING = 4
+    """ContainerMissing."""
+    EVERYTHING = 5
+
+
+def keeps_firing(environment: Environment, outlasts: Outlasts = Outlasts.NOTHING) -> str:
+    """Return how long an alert stays after what it asks for is over or gone: 4 minutes and a minute a step, by default.
 
     A Prometheus that stores nothing says so after its window and a minute, which keeps back what it makes false: until
     then, and for twice that minute, nobody is told "resolved" of what cannot be seen any more.
     """
-    return _duration(_kept_seconds(environment))
-
-
-def keeps_back(environment: Environment) -> str:
-    """Return how long PrometheusNotIngesting stays after it is over: 5 minutes, by default.
-
-    What the silence made false stays for `keeps_firing` after its own target was scraped again, which is three scrapes
-    later at most. Were this one gone before, AlertManager would send it.
-    """
-    return _duration(_kept_seconds(environment) + unseen_seconds(environment))
-
-
-def _kept_seconds(environment: Environment) -> float:
-    factor = environment.settings.alerts.wait_factor
-    return unseen_seconds(environment) + 60 * factor + max(30, 120 * factor)
-
-
-def _duration(amount: float) -> str:
+    factor, unseen = environment.settings.alerts.wait_factor, unseen_seconds(environment)
+    amount = unseen + 60 * factor + max(30, 120 * factor) + outlasts * unseen
     return f"{amount // 60:.0f}m" if amount % 60 == 0 else f"{round(amount * 1000)}ms"
 
 
@@ -78,14 +81,14 @@ class Alert:
     symptom_of: frozenset[str] = frozenset()
     """Parts whose failure causes this alert: AlertManager inhibits it while one of them is down."""
 
-    keeps: str | None = None
-    """How long it stays after what it asks for is over. None: as `keeps_firing` says; empty: not at all."""
+    outlasts: Outlasts | None = Outlasts.NOTHING
+    """What it keeps back, and so how long it stays after what it asks for is over. None: it ends at once."""
 
     def rule(self, environment: Environment) -> dict[str, Any]:
         """Return the rule as Prometheus reads it, in the language and with the waiting time of the environment."""
         settings = environment.settings
         language, factor = settings.alertmanager.language, settings.alerts.wait_factor
-        kept = keeps_firing(environment) if self.keeps is None else self.keeps
+        kept = "" if self.outlasts is None else keeps_firing(environment, self.outlasts)
         return {
             "alert": self.name,
             "expr": self.expression,

@@ -11,7 +11,15 @@ import pulumi_random as random
 from stack.common.names import PROJECT
 from stack.settings.environment import Environment
 from stack.spec.rotation import IN_USE, PHASES, SLOTTED, label, slots
-from stack.spec.secrets import GENERATED, OPENS_WHAT_IS_KEPT, WEB_PASSWORDS, bcrypt_of, secret_names
+from stack.spec.secrets import (
+    GENERATED,
+    KEPT_ORIGINS,
+    OPENS_WHAT_IS_KEPT,
+    WEB_PASSWORDS,
+    bcrypt_of,
+    kept_origins,
+    secret_names,
+)
 
 TYPE = "samokoder:platform:Secrets"
 
@@ -70,5 +78,5 @@ class Secrets(pulumi.ComponentResource):
                     # pulumi-random keeps this hash in the state; a hash made here would change with each run's salt.
                     values[bcrypt_of(secret)] = password.bcrypt_hash
         self.values = values
-        # `make password` and `operations.workspace.generations` read these outputs, because they read only the state.
-        self.register_outputs({IN_USE: in_use, PHASES: phases})
+        # `make password` and the checks before an `up` read these outputs, because they read only the state.
+        self.register_outputs({IN_USE: in_use, PHASES: phases, KEPT_ORIGINS: kept_origins(environment)})

@@ -23,10 +23,11 @@ GIVEN = frozenset(_PLAIN | GIVEN_SECRETS | {f"{name}_FILE" for name in GIVEN_SEC
 """Names that the platform gives to the API or the worker in some environment, and the paths of their files."""
 
 
-def rules(listed: Sequence[str], given: Mapping[str, SecretInput]) -> Iterator[Mistake]:
+def rules(listed: Sequence[str], given: Mapping[str, SecretInput], *, incomplete: bool = False) -> Iterator[Mistake]:
     """Yield each name that cannot be listed or has no value, and each value without a listed name.
 
-    given: the values by name, empty ones too; `check_secrets` judges the others.
+    given: the values by name, empty ones too; `check_secrets` judges the others. incomplete: whether a listed name may
+    have no value yet.
     """
     own = [name for name in listed if name not in GIVEN]
     for name in listed:
@@ -36,7 +37,7 @@ def rules(listed: Sequence[str], given: Mapping[str, SecretInput]) -> Iterator[M
             if own_key:
                 needs += f", and its value, where you have one, is {PROJECT}:{own_key}"
             yield Mistake(KEY, name, needs, f"{KEY}: [{', '.join(own)}]" if own else f"pulumi config rm {KEY}")
-        elif name not in given:
+        elif name not in given and not incomplete:
             how = application_secret(name).how_to_set
             yield Mistake(f"{PROJECT}:{name}", "nothing", f"the value of a secret that {KEY} lists", how)
     all_own = [*own, *(name for name in given if name not in {*listed, *GIVEN})]

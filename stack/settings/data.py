@@ -9,6 +9,8 @@ from pydantic import Field
 from stack.settings.part import Health, PartSettings
 from stack.settings.types import ContainerPath, Cpus, CronSchedule, MemoryMib, Model
 
+LEAST_MAXMEMORY_MIB = 16
+
 
 class Postgres(PartSettings):
     """The local PostgreSQL 15. With the secret `managedDatabaseUrl` there is none, and only its exporter runs."""
@@ -68,7 +70,7 @@ class Redis(PartSettings):
 
     maxmemory_mib: int = Field(
         192,
-        ge=16,
+        ge=LEAST_MAXMEMORY_MIB,
         description="Redis' own limit in MiB; at it writes are refused (noeviction), for an evicted key may be a job. "
         "At most 80 % of memoryMib.",
         examples=[384],
@@ -101,6 +103,7 @@ class Workspace(PartSettings):
 class Dumps(Model):
     """How many logical dumps are kept."""
 
+    latest: int = Field(4, ge=1, le=1000, description="So many newest dumps, whenever they were made.", examples=[24])
     daily: int = Field(7, ge=1, le=366, description="Newest dumps of so many days.", examples=[14])
     weekly: int = Field(4, ge=0, le=520, description="Newest dumps of so many weeks.", examples=[8])
     monthly: int = Field(6, ge=0, le=120, description="Newest dumps of so many months.", examples=[12])
@@ -156,8 +159,11 @@ class Backup(PartSettings):
         description="When a base backup is made: minute hour day month weekday, in UTC.",
         examples=["15 2 * * *"],
     )
-    dump_schedule: CronSchedule = Field(
-        "15 3 * * *", description="When a logical dump is made, in UTC.", examples=["15 3 * * *"]
+    dump_schedule: CronSchedule | None = Field(
+        None,
+        description="When a logical dump is made, in UTC. Empty: `15 3 * * *`, and `15 */6 * * *` where there are no "
+        "base backups, as of a managed database: all that was written since the last dump can be lost there.",
+        examples=["15 3 * * *"],
     )
     redis_schedule: CronSchedule = Field(
         "0 * * * *", description="When Redis is copied, in UTC.", examples=["*/30 * * * *"]

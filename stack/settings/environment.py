@@ -60,6 +60,11 @@ class Environment(Model):
         return self.settings.backup.enabled and (not self.managed_database if asked is None else asked)
 
     @property
+    def dump_schedule(self) -> str:
+        """When a dump is made: more often where there is nothing else to restore from."""
+        return self.settings.backup.dump_schedule or ("15 3 * * *" if self.physical_backups else "15 */6 * * *")
+
+    @property
     def offsite(self) -> Offsite | None:
         """The bucket that gets a copy of the backups; None without one or without backups."""
         return self.settings.backup.offsite if self.settings.backup.enabled else None

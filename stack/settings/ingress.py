@@ -71,8 +71,9 @@ class Ingress(Published):
     )
     trusted_proxies: list[Network] = Field(
         default_factory=list,
-        description="Networks of the load balancer in front, whose X-Forwarded-For is believed.",
-        examples=[["10.0.0.0/8"]],
+        description="Addresses of the load balancer in front, as networks, whose X-Forwarded-For is believed. A client "
+        "in such a network is not told from the balancer, so name its own addresses.",
+        examples=[["10.0.3.7/32"]],
     )
     api_paths: list[ApiPath] = Field(
         default_factory=lambda: [

@@ -26,11 +26,14 @@ from stack.settings.tree import Settings
 ENVIRONMENT_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")
 
 
-def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozenset[str] = frozenset()) -> Environment:
+def read_environment(
+    stack: str, config: Mapping[str, str], secret_keys: frozenset[str] = frozenset(), *, incomplete: bool = False
+) -> Environment:
     """Read one stack's configuration.
 
     stack: the stack's name. config: every configured key (`samokoder:api`) with its value as Pulumi hands
-    it over, objects as JSON text. secret_keys: those keys that the stack file holds encrypted.
+    it over, objects as JSON text. secret_keys: those keys that the stack file holds encrypted. incomplete: whether
+    what an `up` needs may still be missing, such as a secret or an image of production.
     Raises InvalidSettingsError with every mistake at once; no mistake contains the value of a secret.
     """
     own = {key.removeprefix(f"{PROJECT}:"): value for key, value in config.items() if key.startswith(f"{PROJECT}:")}
@@ -75,11 +78,12 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
     settings, wrong = _validated(document)
     mistakes += wrong
     if not any(mistake.key.startswith(application_secrets.KEY) for mistake in mistakes):
-        mistakes += application_secrets.rules(settings.application_secrets, of_application)
+        mistakes += application_secrets.rules(settings.application_secrets, of_application, incomplete=incomplete)
     secrets |= {name: given for name, given in of_application.items() if given.value}
     mistakes += check_secrets(
         secrets,
         fernet=settings.fernet,
+        own_images=settings.own_images,
         database_ca=bool(settings.managed_database_ca),
         redis_ca=bool(settings.managed_redis_ca),
     )
@@ -88,7 +92,7 @@ def read_environment(stack: str, config: Mapping[str, str], secret_keys: frozens
     # A rule about a key that is already wrong is left out: it would judge the default that replaced the wrong value.
     mistakes += [
         rule
-        for rule in rules(environment)
+        for rule in rules(environment, incomplete=incomplete)
         if not any(rule.key == key or rule.key.startswith(f"{key}.") for key in broken)
     ]
     if mistakes:

@@ -12,17 +12,21 @@ from stack.common.names import PROJECT
 from stack.common.references import parse_reference
 from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.settings import connections, ipv6
-from stack.settings.app import GIVEN_SECRETS, Application
+from stack.settings.app import GIVEN_SECRETS, LLM_KEYS, Application
+from stack.settings.data import LEAST_MAXMEMORY_MIB
 from stack.settings.environment import Environment
 from stack.settings.ingress import Ingress
 from stack.settings.keys import key_of
 from stack.settings.part import Published
 from stack.settings.rotation import Rotating
-from stack.settings.types import seconds
+from stack.settings.types import LAST_PORT, seconds
 
 
-def rules(environment: Environment) -> Iterator[Mistake]:
-    """Yield the mistakes that only two or more keys together show."""
+def rules(environment: Environment, *, incomplete: bool = False) -> Iterator[Mistake]:
+    """Yield the mistakes that only two or more keys together show.
+
+    incomplete: whether what an `up` needs may still be missing, such as a secret.
+    """
     yield from _port_rules(environment)
     yield from _access_rules(environment)
     yield from _ingress_rules(environment)
@@ -31,26 +35,26 @@ def rules(environment: Environment) -> Iterator[Mistake]:
     yield from _memory_rules(environment)
     yield from connections.rules(environment)
     yield from ipv6.rules(environment)
-    yield from _secret_use_rules(environment)
+    yield from _secret_use_rules(environment, incomplete=incomplete)
     yield from _workspace_rules(environment)
     yield from _rotation_rules(environment)
-    if environment.settings.production:
+    if environment.settings.production and not incomplete:
         yield from _production_rules(environment)
 
 
 def _port_rules(environment: Environment) -> Iterator[Mistake]:
     taken: dict[int, str] = {}  # port -> the key that has it
+    said = set(_ports(environment))
     for name, part in environment.running().items():
         if not isinstance(part, Published):
             continue
-        fields = ["port"]
-        if isinstance(part, Ingress) and part.domain:
-            fields.append("https_port")
-        for field in fields:
+        for field in _port_fields(part):
             port, key = getattr(part, field), key_of(name, field)
             if port in taken:
                 allowed = f"a port that no other part has: {taken[port]} has it already"
-                yield Mistake(key, str(port), allowed, f"{key}: {max(taken) + 1}")
+                free = next(each for each in (*range(port, LAST_PORT + 1), *range(port, 0, -1)) if each not in said)
+                said.add(free)
+                yield Mistake(key, str(port), allowed, f"{key}: {free}")
             taken.setdefault(port, key)
         inside = bool(ipaddress.ip_address(part.bind_address).is_loopback)
         if not (inside or part.bind_reason.strip()):
@@ -60,6 +64,16 @@ def _port_rules(environment: Environment) -> Iterator[Mistake]:
                 "a loopback address, or bindReason beside it saying why this port is reachable from outside",
                 f'{key_of(name, "bind_reason")}: "behind the provider\'s load balancer"',
             )
+
+
+def _port_fields(part: Published) -> list[str]:
+    return ["port", "https_port"] if isinstance(part, Ingress) and part.domain else ["port"]
+
+
+def _ports(environment: Environment) -> Iterator[int]:
+    for part in environment.running().values():
+        if isinstance(part, Published):
+            yield from (getattr(part, field) for field in _port_fields(part))
 
 
 def _access_rules(environment: Environment) -> Iterator[Mistake]:
@@ -157,12 +171,15 @@ def _memory_rules(environment: Environment) -> Iterator[Mistake]:
             )
     redis = environment.settings.redis
     if "redis" not in environment.absent and redis.maxmemory_mib > 0.8 * redis.memory_mib:
+        most = int(0.8 * redis.memory_mib)
+        # There may be no lower value that is allowed.
+        lower, higher = f"maxmemoryMib: {most}", f"memoryMib: {math.ceil(redis.maxmemory_mib / 0.8)}"
         yield Mistake(
             key_of("redis", "maxmemory_mib"),
             str(redis.maxmemory_mib),
             f"at most 80 % of {key_of('redis', 'memory_mib')} ({redis.memory_mib}): Redis needs the rest while it "
             "rewrites its append-only file, and the kernel would kill it",
-            f"{key_of('redis', 'maxmemory_mib')}: {int(0.8 * redis.memory_mib)}",
+            f"{key_of('redis')}.{lower if most >= LEAST_MAXMEMORY_MIB else higher}",
         )
     drill, needed = environment.settings.drill.memory_mib, math.ceil(1.25 * redis.maxmemory_mib) + _DRILL_BASE_MIB
     if not {"redis", "drill"} & environment.absent and drill < needed:
@@ -183,7 +200,7 @@ def _memory_rules(environment: Environment) -> Iterator[Mistake]:
         )
 
 
-def _secret_use_rules(environment: Environment) -> Iterator[Mistake]:
+def _secret_use_rules(environment: Environment, *, incomplete: bool) -> Iterator[Mistake]:
     """Yield mistakes about secrets: one that a setting needs is missing, one does not exist, one is in plain text."""
     alertmanager = environment.settings.alertmanager
     needs = (
@@ -197,7 +214,7 @@ def _secret_use_rules(environment: Environment) -> Iterator[Mistake]:
         ("s3SecretAccessKey", environment.offsite is not None, key_of("backup", "offsite")),
     )
     for secret, needed, because in needs:
-        if needed and secret not in environment.configured_secrets:
+        if needed and not incomplete and secret not in environment.configured_secrets:
             yield Mistake(
                 f"{PROJECT}:{secret}",
                 "nothing",
@@ -215,7 +232,7 @@ def _secret_use_rules(environment: Environment) -> Iterator[Mistake]:
                 f"pulumi config rm --path {key}",
             )
         for setting in application.secrets_in_environment:
-            if setting not in environment.secret_settings:
+            if setting not in environment.secret_settings | (frozenset(LLM_KEYS.values()) if incomplete else set()):
                 yield Mistake(
                     key_of(name, "secrets_in_environment"),
                     setting,

@@ -199,3 +199,8 @@ class Settings(Model):
     def fernet(self) -> bool:
         """Whether APP_SECRET_KEY is a key of cryptography.fernet."""
         return self.app_secret_key_form == "fernet"  # noqa: S105 - a form's name
+
+    @property
+    def own_images(self) -> bool:
+        """Whether API and worker are images of the team's own, so that the reference application does not run."""
+        return bool(self.api.image and self.worker.image)

@@ -52,9 +52,11 @@ def _schedule(value: str) -> str:
 
 Image = Annotated[str, AfterValidator(_image)]
 Address = Annotated[str, AfterValidator(_address)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+LAST_PORT = 65535
+Port = Annotated[int, Field(ge=1, le=LAST_PORT)]
 MemoryMib = Annotated[int, Field(ge=16)]
-Cpus = Annotated[float, Field(gt=0, le=128)]
+# Linux gives a container at least a thousandth of a second of each tenth.
+Cpus = Annotated[float, Field(ge=0.01, le=128)]
 # minute hour day month weekday, in UTC; numbers of weekdays are replaced by names.
 CronSchedule = Annotated[str, AfterValidator(_schedule)]
 # Prometheus' syntax for a duration, without compound forms such as 1h30m.

@@ -6,10 +6,12 @@ beside the one in use (`stack/spec/rotation.py`). Secrets reach containers only 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from stack.settings.environment import Environment
 from stack.spec.files import SALT
+from stack.spec.rotation import label
 
 # Passwords have only letters and digits, because URLs, ACL files, JSON and SQL all quote other characters differently.
 # 40 characters out of 62 are 238 bits; the 86 of a key are 512 bits.
@@ -69,6 +71,21 @@ GENERATED = {
 }
 OPENS_WHAT_IS_KEPT = frozenset(name for name, generated in GENERATED.items() if generated.opens_what_is_kept)
 """Secrets that are always in the state and protected there, even if unused or replaced by a configured value."""
+
+KEPT_ORIGINS = "keptOrigins"
+"""Output of the component Secrets: what `kept_origins` returns. `operations.workspace.kept_secrets` compares it."""
+
+
+def kept_origins(environment: Environment) -> Mapping[str, str]:
+    """Return where each used secret that opens stored data and can be configured comes from: label -> origin.
+
+    The origin is `configured` or `generated`. An unused one is left out, because nothing is stored with it.
+    """
+    return {
+        label(secret): "configured" if key in environment.configured_secrets else "generated"
+        for secret in secret_names(environment)
+        if secret in OPENS_WHAT_IS_KEPT and (key := GENERATED[secret].configured)
+    }
 
 
 def secret_names(environment: Environment) -> list[str]:

@@ -159,7 +159,11 @@ def cpus_text(cpus: float) -> str:
     """Return cores as the provider reports them: 1 is `1.0`, 10 is `10.` (sic); else each preview shows a difference.
 
     The provider's nanoInt64ToDecimalString formats with nine decimals: a text with exactly nine zeros counts as a round
-    number and gets one decimal, all other texts lose the zeros at their end.
+    number and gets one decimal, all other texts lose the zeros at their end. So it would report 0.01 as `0.0`, which
+    limits nothing: a number that loses its decimals so gets a billionth of a core more, and one zero less.
     """
     text = f"{cpus:.9f}"
-    return f"{cpus:.1f}" if text.count("0") == 9 else text.rstrip("0")  # noqa: PLR2004 - explained above
+    if text.count("0") != 9:  # noqa: PLR2004 - explained above
+        return text.rstrip("0")
+    rounded = f"{cpus:.1f}"
+    return rounded if float(rounded) == float(text) else f"{text[:-1]}1"

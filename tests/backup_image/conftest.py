@@ -204,7 +204,7 @@ class Lab:
             "redis": {"host": "redis", "port": 6379, "user": redis.BACKUP_USER, "tls": False},
             "schedules": dict.fromkeys(("base", "dump", "redis", "workspace", "verify", "drill"), never),
             "recovery_window_days": 7,
-            "dumps": {"daily": 7, "weekly": 4, "monthly": 6},
+            "dumps": {"latest": 4, "daily": 7, "weekly": 4, "monthly": 6},
             "redis_copies": 48,
             "workspace": None,
             "workspace_copies": 7,

@@ -30,7 +30,7 @@ def settings_document(**changes: object) -> dict[str, Any]:
         "redis": {"host": "redis", "port": 6379, "user": "backup", "tls": False},
         "schedules": dict.fromkeys(("base", "dump", "redis", "workspace", "verify", "drill"), NEVER),
         "recovery_window_days": 7,
-        "dumps": {"daily": 7, "weekly": 4, "monthly": 6},
+        "dumps": {"latest": 4, "daily": 7, "weekly": 4, "monthly": 6},
         "redis_copies": 48,
         "workspace": None,
         "workspace_copies": 7,

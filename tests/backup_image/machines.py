@@ -289,7 +289,7 @@ def backup_settings(copies: str) -> dict[str, Any]:
         "workspace": None,
         "schedules": dict.fromkeys(("base", "dump", "workspace", "verify", "drill"), NEVER) | {"redis": copies},
         "recovery_window_days": 7,
-        "dumps": {"daily": 7, "weekly": 4, "monthly": 6},
+        "dumps": {"latest": 4, "daily": 7, "weekly": 4, "monthly": 6},
         "redis_copies": 48,
         "workspace_copies": 7,
         "max_slot_wal_mib": 256,

@@ -281,7 +281,8 @@ class Orders(Holds):
         """The service has made, or makes by itself, what leads to all that is there now."""
         if any(not each.startswith(("dump-", "redis-")) for each in self.damaged):
             # After several that were bad it makes one a day; an alert tells a person.
-            assert self.world.program("now", "--kind", "base", check=False)["status"] == 0
+            made = self.world.program("now", "--kind", "base", check=False)
+            assert made["status"] == 0, f"a person cannot make one either: {made}"
         rows, end = self.world.rows(), time.monotonic() + PATIENCE_SECONDS
         while not within(at := self.world.moment(), self._shown()):
             assert time.monotonic() < end, "no base backup leads to what is there now, and none is made"

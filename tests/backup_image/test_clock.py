@@ -6,14 +6,16 @@ import errno
 import json
 import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from samokoder_backup import barman, copies, entries, jobs, metrics, restore, service, state, wal
+from samokoder_backup import barman, copies, entries, jobs, metrics, restore, server, service, state, wal
 from samokoder_backup.process import BackupError, CannotError
 from samokoder_backup.restore import Target
+from samokoder_backup.server import Server
 from samokoder_backup.settings import Kind
 from tests.backup_image.folders import Home, home_at, segment
 
@@ -263,3 +265,56 @@ def test_the_name_of_a_wal_file_says_where_it_is_and_not_when(home: Home) -> Non
     found = wal.chain(home.server(), segment(1), 16 * 2**20, frozenset())
     assert found is not None
     assert (found.last, found.end <= datetime.now(UTC)) == (segment(2), True)
+
+
+def stops(home: Home, change: datetime, number: int = 2) -> str:
+    """What PostgreSQL logs where it stops before a change, in a WAL file; it fetches that one once more at the end."""
+    fetched = "".join(f'LOG:  restored log file "{segment(each)}" from archive\n' for each in range(1, number + 1))
+    stopped = f"LOG:  recovery stopping before commit of transaction 7, time {change.isoformat(sep=' ')}\n"
+    end = f'LOG:  restored log file "{segment(number)}" from archive\nLOG:  selected new timeline ID: 2\n'
+    return f"LOG:  starting point-in-time recovery\n{fetched}{stopped}LOG:  redo done at 0/2000060\n{end}"
+
+
+def restored(home: Home, monkeypatch: pytest.MonkeyPatch, moment: datetime, log: str) -> restore.Plan:
+    """Restore to a moment, where PostgreSQL logs something."""
+    sockets = home.root / "sockets"
+    sockets.mkdir(exist_ok=True)
+    (sockets / "log").write_text(log)
+
+    def running(*_: object) -> AbstractContextManager[Server]:
+        return nullcontext(Server(sockets, "postgres", ""))
+
+    monkeypatch.setattr(server, "running", running)
+    monkeypatch.setattr(barman, "unpack", lambda *_: None)
+    planned = restore.plan(Target(moment=moment))
+    with restore.restored(home.settings, planned, home.root):
+        return planned
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), YEAR], ids=["an hour", "a year"])
+@pytest.mark.parametrize("back", ["in the same WAL file", "in a later one"])
+def test_a_moment_after_a_clock_was_ahead_is_not_silently_an_older_state(
+    home: Home, monkeypatch: pytest.MonkeyPatch, ahead: timedelta, back: str
+) -> None:
+    """PostgreSQL stops at the first change with a later stamp, which was made long before the moment."""
+    base, early = home.base(home.ago(hours=9)), home.ago(hours=5)
+    home.wal(2, early if back == "in the same WAL file" else early + ahead)
+    home.wal(3, home.ago(hours=4, minutes=30))
+    home.wal(4, home.ago(minutes=1))
+    moment = home.ago(hours=4, minutes=10)
+    with pytest.raises(CannotError, match="a clock was ahead") as refused:
+        restored(home, monkeypatch, moment, stops(home, early + ahead))
+    assert base in str(refused.value)
+    assert "latest" in str(refused.value), "what can be done"
+
+
+@pytest.mark.parametrize("quiet", [timedelta(seconds=3), timedelta(hours=4)], ids=["busy", "nobody wrote for hours"])
+def test_a_moment_by_a_right_clock_is_reached(home: Home, monkeypatch: pytest.MonkeyPatch, quiet: timedelta) -> None:
+    """Without the backup server no heartbeat is written; the log is received afterwards, and the state is right."""
+    home.base(home.ago(hours=9))
+    moment = home.ago(hours=5)
+    for number in (2, 3):
+        home.wal(number, moment + quiet)
+    home.wal(4, home.ago(minutes=1))
+    assert restored(home, monkeypatch, moment, stops(home, moment + quiet))
+    assert restored(home, monkeypatch, moment, "LOG:  recovery ended before configured recovery target was reached")

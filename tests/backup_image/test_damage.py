@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -207,45 +211,46 @@ def test_a_base_backup_of_which_something_is_lost_or_unreadable_is_bad_at_once(
 
 
 @pytest.fixture
-def deleting(home: Home, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Barman's `delete` for retention; gives the base backups that it was asked to remove."""
-    asked: list[str] = []
-
-    def run(_settings: settings.Settings, *words: str, what: str) -> str:
-        assert words[0] == "delete", what
-        asked.append(words[2])
-        return ""
-
-    monkeypatch.setattr(barman, "barman", run)
+def retiring(home: Home, monkeypatch: pytest.MonkeyPatch) -> Callable[[], set[str]]:
+    """Lets retention do its work, but for the WAL; gives the base backups that it has removed."""
+    monkeypatch.setattr(barman, "barman", lambda *_, **__: "")
     monkeypatch.setattr(barman, "current", lambda _: home.server())
-    return asked
+
+    def there() -> set[str]:
+        return {path.name for path in (home.root / "barman").glob("*/base/*")}
+
+    def run() -> set[str]:
+        before = there()
+        jobs._retire(home.settings, "base")
+        return before - there()
+
+    return run
 
 
 def test_an_older_good_base_backup_stays_when_the_newer_one_is_damaged_or_unverified(
-    home: Home, deleting: list[str]
+    home: Home, retiring: Callable[[], set[str]]
 ) -> None:
     home.base(home.ago(days=10))
     damaged = home.base(home.ago(days=9), 2)
     home.base(home.ago(days=8), 3, verified=False)
     one_wrong_byte(home.server() / "base" / damaged / "samokoder.json")
-    jobs._retire(home.settings, "base")
-    assert deleting == [], "the oldest one is the only good one that reaches back so far"
+    assert retiring() == set(), "the oldest one is the only good one that reaches back so far"
 
 
-def test_a_damaged_base_backup_goes_when_a_good_one_of_its_age_would(home: Home, deleting: list[str]) -> None:
+def test_a_damaged_base_backup_goes_when_a_good_one_of_its_age_would(
+    home: Home, retiring: Callable[[], set[str]]
+) -> None:
     oldest, damaged = home.base(home.ago(days=10)), home.base(home.ago(days=9), 2)
     home.base(home.ago(days=8), 3)
     later = home.base(home.ago(days=1), 4)
     for each in (damaged, later):
         one_wrong_byte(home.server() / "meta" / f"{each}-backup.info")
-    jobs._retire(home.settings, "base")
-    assert deleting == [oldest]
-    assert not (home.server() / "base" / damaged).exists()
+    assert retiring() == {oldest, damaged}
     assert (home.server() / "base" / later).exists()
 
 
 def test_a_history_with_a_base_backup_that_cannot_be_read_or_listed_is_not_removed(
-    home: Home, deleting: list[str], monkeypatch: pytest.MonkeyPatch
+    home: Home, retiring: Callable[[], set[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home.base(home.ago(days=8), history="7000-2")
     damaged = home.base(home.ago(days=6), history="6000-1")
@@ -264,12 +269,11 @@ def test_a_history_with_a_base_backup_that_cannot_be_read_or_listed_is_not_remov
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "listdir", failing)
-        jobs._retire(home.settings, "base")
+        assert retiring() == set()
     assert {path.name for path in (home.root / "barman").iterdir()} == {"main-5000-1", "main-6000-1", "main-7000-2"}
     assert os_walk is os.walk
-    jobs._retire(home.settings, "base")
+    assert retiring() == set()
     assert not (home.root / "barman" / "main-5000-1").exists(), "nothing needs it"
-    assert deleting == []
 
 
 @pytest.mark.parametrize("which", ["dump", "redis copy", "noted checksums", "checksums of the WAL", "WAL file", "WAL"])
@@ -398,6 +402,61 @@ def test_what_a_full_disk_did_not_take_is_known_until_it_can_be_written(
         assert state.bad() == {"one": "byte"}
     state.record("redis", {"exit": 0})
     assert json.loads((home.root / "state.json").read_text())["verify"]["bad"] == {"one": "byte"}
+
+
+@pytest.fixture
+def unreadable_ledger(home: Home, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The checksums of two WAL files cannot be read, until there is another file in the place of theirs."""
+    for number in (1, 2):
+        home.wal(number, home.ago(hours=1))
+    wal.note(home.server())
+    ledger = home.server() / "samokoder-wal.sha256"
+    opened, spoilt = io.open, ledger.stat().st_ino
+
+    def failing(path: object, *words: Any, **more: Any) -> Any:
+        if path == ledger and ledger.stat().st_ino == spoilt:
+            raise OSError(5, "Input/output error", str(path))
+        return opened(path, *words, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(io, "open", failing)
+    return ledger
+
+
+def test_checksums_that_cannot_be_read_are_told_and_stop_no_recovery(
+    home: Home, unreadable_ledger: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(home.server()), segment(1), str(tmp_path / "out")]
+    assert wal.main(words) == 0, "all of the log is whole, and no moment of this history could be restored"
+    assert "samokoder-wal.sha256 of main-7000-1 cannot be read" in capsys.readouterr().err
+    home.wal(1, home.ago(hours=1)).write_bytes(gzip.compress(b"wal")[:-5])
+    assert wal.main(words) > 125, "gzip itself sees this"
+    assert unreadable_ledger.name in wal.damaged(home.server())
+
+
+def test_checksums_that_cannot_be_read_are_noted_again(home: Home, unreadable_ledger: Path) -> None:
+    wal.note(home.server())
+    assert [line[66:] for line in sorted(unreadable_ledger.read_text().splitlines(), key=lambda line: line[66:])] == [
+        segment(1),
+        segment(2),
+    ]
+    home.wal(1, home.ago(hours=1)).write_bytes(b"was")
+    assert list(wal.damaged(home.server())) == [segment(1)]
+
+
+def test_checksums_that_cannot_be_noted_make_no_base_backup_incomplete(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(_: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    home.wal(1, home.ago(hours=1))
+    monkeypatch.setattr(barman, "database", MagicMock(size=lambda _: 0))
+    monkeypatch.setattr(barman, "current", lambda _: home.server())
+    monkeypatch.setattr(barman, "_needed", lambda *_: 0)
+    monkeypatch.setattr(barman, "barman", lambda *_, **__: home.base(home.now, 2, verified=False))
+    monkeypatch.setattr(wal, "note", failing)
+    assert barman.take(home.settings, {}).id == f"{home.now:%Y%m%dT%H%M%S}"
+    assert "cannot be noted: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("unreadable", ["ledger", "file"])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from samokoder_backup import barman, copies, entries, jobs, restore, settings, state
+from samokoder_backup import barman, catalogue, copies, entries, jobs, restore, retention, settings, state
 from samokoder_backup.process import CannotError
 from samokoder_backup.restore import Target
 from samokoder_backup.settings import Kind
@@ -92,16 +92,15 @@ def test_a_copy_has_the_moment_of_its_name_also_where_names_were_taken(home: Hom
 def test_a_base_backup_that_nobody_has_verified_is_not_removed_for_a_flipped_bit_in_its_moment(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(barman, "barman", lambda _, *words, what: asked.append(words))
+    monkeypatch.setattr(barman, "barman", lambda *_, **__: "")
     monkeypatch.setattr(barman, "current", lambda _: home.server())
-    home.base(home.ago(days=8))
+    old = home.base(home.ago(days=8))
     new = home.base(home.ago(hours=1), 2, verified=False)
     info = home.server() / "meta" / f"{new}-backup.info"
     start = info.read_text().index("end_time=") + len("end_time=")
     for text in flips(info, start, len(home.now.isoformat())):
-        barman.retire(home.settings, entries.known_bad())
-        assert not asked, text
+        retention.retire(home.settings, entries.known_bad())
+        assert (home.server() / "base" / old).exists(), text
         assert (home.server() / "base" / new).exists(), text
 
 
@@ -153,3 +152,56 @@ def test_what_an_earlier_version_has_written_in_between_forgets_nothing(home: Ho
     state.record("redis", {"exit": 0})
     path.write_text(path.read_text().replace('"byte"', '"bite"'))
     assert state.FORGOTTEN in state.bad(), "what this version writes has its checksum again"
+
+
+def test_a_flipped_bit_in_the_pauses_of_a_history_is_told_and_restores_no_moment_from_the_wrong_one(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, server, moment = home.base(home.ago(hours=9)), home.server(), home.ago(hours=5)
+    home.wal(2, home.now)
+    for start, end in ((6, 4), (3, 2)):
+        catalogue.note_pause(server, home.ago(hours=start).timestamp(), home.ago(hours=end).timestamp() + 0.25)
+    known = catalogue.pauses(server)
+    assert [start for start, _ in known] == [home.ago(hours=6), home.ago(hours=3)], "the checksum is no pause"
+    path = server / "samokoder-pauses.json"
+    damaged = 0
+    for text in flips(path):
+        read = catalogue.pauses(server)
+        forgotten = [(catalogue.FORGOTTEN, datetime.fromtimestamp(path.stat().st_mtime, UTC))]
+        assert read in (known, forgotten), f"a moment would be restored from the wrong history: {text!r}"
+        damaged += read == forgotten
+    assert damaged > 500
+    path.write_text(path.read_text().replace(f"{known[0][1].timestamp()}", f"{known[0][0].timestamp()}"))
+    with pytest.raises(CannotError, match=r"samokoder-pauses.json of main-7000-1 was damaged"):
+        restore.plan(Target(moment=moment))
+    (entry,) = entries.entries()
+    assert entry.without == ((entry.start, catalogue.pauses(server)[0][1]),), "the list offers no moment either"
+    assert entry.id == restore.plan(Target(backup=base)).source.id, "the backup itself is good"
+    capsys.readouterr()
+    assert not jobs.verify()
+    assert state.bad().keys() == {"main-7000-1/samokoder-pauses.json"}
+    newer = home.base(home.now + timedelta(minutes=1), 3)
+    catalogue.note_pause(server, home.ago(hours=1).timestamp(), home.now.timestamp())
+    assert catalogue.pauses(server)[0][0] == catalogue.FORGOTTEN, "what is noted next makes nothing known"
+    assert newer in {each.id for each in entries.entries() if not each.without}, "later backups have no pause in them"
+
+
+def test_what_an_earlier_version_has_noted_of_pauses_is_read_and_it_forgets_nothing(home: Home) -> None:
+    """CI goes back to the earlier image, and forward again."""
+    server = home.server()
+    path = server / "samokoder-pauses.json"
+    stamps = [(home.ago(hours=hours).timestamp(), home.ago(hours=hours - 1).timestamp()) for hours in (9, 6, 3)]
+    path.write_text(json.dumps(stamps[:1]))
+    assert len(catalogue.pauses(server)) == 1
+    catalogue.note_pause(server, *stamps[1])
+    earlier = [
+        (datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC))
+        for start, end in json.loads(path.read_text())
+    ]
+    assert all(end < home.ago(days=365) for _, end in earlier[2:]), "it would take a checksum for a pause that matters"
+    path.write_text(json.dumps([*((start.timestamp(), end.timestamp()) for start, end in earlier), stamps[2]]))
+    assert [(start.timestamp(), end.timestamp()) for start, end in catalogue.pauses(server)] == stamps
+    catalogue.note_pause(server, *stamps[2])
+    assert [(start.timestamp(), end.timestamp()) for start, end in catalogue.pauses(server)] == stamps
+    path.write_text(path.read_text().replace(str(stamps[0][1]), str(stamps[0][1] + 1)))
+    assert catalogue.pauses(server)[0][0] == catalogue.FORGOTTEN, "what this version writes has its checksum again"

@@ -35,7 +35,8 @@ def record(of: str = "this copy") -> bytes:
 
 def log(path: Path, written: datetime, what: bytes, offset: int = OFFSET, *, packed: bool = False) -> Path:
     """Let a WAL file hold something."""
-    whole = bytes(offset) + what + bytes(1000)
+    # A page of WAL begins with PostgreSQL's magic number.
+    whole = bytes.fromhex("10d1").ljust(offset, b"\0") + what + bytes(1000)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(whole) if packed else whole)
     os.utime(path, (written.timestamp(), written.timestamp()))

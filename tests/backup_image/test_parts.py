@@ -153,6 +153,23 @@ def test_a_segment_that_is_empty_is_none(server: Path) -> None:
     assert found.last == SEGMENTS[3]
 
 
+@pytest.mark.parametrize("size", [3 * 8192, SEGMENT_SIZE], ids=["on a full disk", "before the first WAL"])
+def test_a_segment_that_a_receiver_has_filled_with_zeros_is_none(server: Path, tmp_path: Path, size: int) -> None:
+    following = "000000010000000100000002"
+    (server / "streaming" / f"{SEGMENTS[3]}.partial").rename(server / "streaming" / SEGMENTS[3])
+    partial = server / "streaming" / f"{following}.partial"
+    partial.write_bytes(bytes(size))
+    before = wal.Chain(SEGMENTS[3], datetime.fromtimestamp(2000, UTC), "")
+    assert wal.chain(server, FIRST, SEGMENT_SIZE, frozenset()) == before, "a moment is promised that nobody has"
+    assert wal.fetch(server, following, tmp_path / "out") == 1, "PostgreSQL ends a recovery at a file that is too short"
+    assert wal.newest(server) == 2000, "it is said that WAL comes, while each try fills the file anew"
+    with partial.open("r+b") as file:
+        file.write(bytes.fromhex("10d1"))
+    assert wal.fetch(server, following, tmp_path / "out") == 0
+    archived(server, FIRST).write_bytes(bytes(size))
+    assert wal.fetch(server, FIRST, tmp_path / "out") == 200, "what was archived is damaged, and no end"
+
+
 def test_the_newest_moment_is_that_of_what_is_received_else_of_the_last_of_the_archive(server: Path) -> None:
     assert wal.newest(server) == 2000
     (server / "streaming" / f"{SEGMENTS[3]}.partial").unlink()
@@ -352,7 +369,7 @@ def drilled(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., l
             "redis": None,
             "schedules": dict.fromkeys(("base", "dump", "redis", "workspace", "verify", "drill"), never),
             "recovery_window_days": 7,
-            "dumps": {"daily": 7, "weekly": 4, "monthly": 6},
+            "dumps": {"latest": 4, "daily": 7, "weekly": 4, "monthly": 6},
             "redis_copies": 48,
             "workspace": None,
             "workspace_copies": 7,

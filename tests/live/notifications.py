@@ -22,7 +22,7 @@ NAME = "stand-in"
 SERVER = Path(__file__).parent / "stand_in" / "server.py"
 PACKAGES = ("aiosmtpd", "attr", "attrs", "public")
 # So long that only something that never comes meets it.
-PATIENCE_SECONDS = 420.0
+PATIENCE_SECONDS = 600.0
 
 
 @dataclass

@@ -6,9 +6,11 @@ import contextlib
 import html
 import json
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,20 @@ import pytest
 from docker.models.containers import Container
 
 from operations.checks.alert.send import send_test_alert
+from operations.checks.doctor import after
+from operations.checks.report import Verdict
+from operations.checks.smoke import smoke
+from operations.data import backups
+from operations.data.restore import restore
 from operations.engine import containers
 from operations.lifecycle.up import bring_up
 from operations.workspace.workspace import Workspace
 from stack.monitoring import access
 from stack.settings.environment import Environment
 from tests.live.conftest import TOKEN, url, with_config
-from tests.live.notifications import StandIn, stand_in
+from tests.live.job_queue import Queue
+from tests.live.notifications import PATIENCE_SECONDS, StandIn, stand_in
+from tests.live.test_the_stack import until
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +221,74 @@ def test_a_database_that_is_down_is_told_once_and_not_by_all_that_needs_it(
     for name in ("PostgresDown", "RedisDown"):
         alerted.wait_for("telegram", f"the end of {name}", over(name))
         alerted.wait_for("email", f"the end of {name}", over(name))
+
+
+def messages(alerted: StandIn, name: str) -> dict[str, list[str]]:
+    """Return what has come about an alert by each way, oldest first, in the words of Telegram and mail."""
+    hooks = [f"{each['body']['status'].upper()} {json.dumps(each['body'])}" for each in alerted.received("webhook")]
+    every = {"telegram": alerted.texts("telegram"), "email": alerted.texts("email"), "webhook": hooks}
+    return {way: [html.unescape(text) for text in texts if name in text] for way, texts in every.items()}
+
+
+def test_a_redis_that_refuses_commands_of_its_own_file_is_told_until_a_copy_is_restored(
+    quick: Workspace, alerted: StandIn, engine: docker.DockerClient, settings: Environment, ask: Callable[..., Any]
+) -> None:
+    name, patience = "RedisFileReadWithErrors", PATIENCE_SECONDS
+
+    def number() -> str:
+        found = ask("prometheus", "/api/v1/query", query="redis_unexpected_error_replies")["data"]["result"]
+        return " ".join(each["value"][1] for each in found)
+
+    def fires() -> list[Any]:
+        query = f'ALERTS{{alertname="{name}", alertstate="firing"}}'
+        return list(ask("prometheus", "/api/v1/query", query=query)["data"]["result"])
+
+    def active() -> list[Any]:
+        query = {"active": "true", "silenced": "false", "inhibited": "true", "filter": f'alertname="{name}"'}
+        return list(ask("alertmanager", "/api/v2/alerts", **query))
+
+    def about(way: str) -> list[str]:
+        return messages(alerted, name)[way]
+
+    assert until(number, lambda said: said == "0", patience) == "0"
+    assert not fires()
+    assert not any(messages(alerted, name).values()), "it was told of a file that was read whole"
+    queue = Queue(quick, engine, f"waits-{secrets.token_hex(3)}")
+    queue.put()
+    backups.now(quick, "redis")
+    copy = next(row.id for row in backups.backups(quick)[0] if row.kind == "redis")
+    try:
+        queue.gets_a_refused_command()
+        assert until(number, lambda said: said == "1", patience) == "1", "one command was refused"
+        for way in ("telegram", "email", "webhook"):
+            told = until(partial(about, way), bool, patience)
+            assert told, f"nobody is told by {way} that jobs may be missing"
+            for words in ("FIRING", "refused: 1;", "redis", "critical", settings.name, f"docs/runbooks/{name}.md"):
+                assert words in told[0], f"{way} does not say {words}: {told[0]}"
+        assert until(active, bool, patience)
+        loud = until(active, lambda found: not any(each["status"]["inhibitedBy"] for each in found), patience)
+        assert not any(each["status"]["inhibitedBy"] for each in loud), "another alert hides that jobs may be missing"
+        assert {way: len(told) for way, told in messages(alerted, name).items()} == dict.fromkeys(
+            ("telegram", "email", "webhook"), 1
+        ), "a person who is told twice looks twice"
+        smoked = {each.check: each for each in smoke.smoke(quick).findings}
+        assert smoked["metrics redis"].verdict is Verdict.FAILED, smoked["metrics redis"]
+        looked = {each.check: each for each in after.after(quick, wait=0).findings}
+        assert looked["redis' file"].verdict is Verdict.FAILED, looked["redis' file"]
+        queue.server.restart()
+        queue.is_ready()
+        assert until(number, lambda said: said == "1", patience) == "1", "a restart alone would end the alert"
+        assert until(fires, bool, patience), "a restart alone would end the alert"
+        assert until(active, bool, patience)
+        restore.restore(quick, up=bring_up, backup=copy)
+        assert until(number, lambda said: said == "0", patience) == "0", "the command is in the file still"
+        assert until(active, lambda found: not found, patience) == []
+        for way in ("telegram", "email", "webhook"):
+            told = until(partial(about, way), lambda texts: "RESOLVED" in texts[-1], patience)
+            assert "RESOLVED" in told[-1], f"its end is not told by {way}"
+        queue.holds()
+    finally:
+        bring_up(quick, interactive=False)
 
 
 def test_when_telegram_fails_the_alert_about_it_comes_by_mail(quick: Workspace, alerted: StandIn) -> None:

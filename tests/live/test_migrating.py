@@ -204,7 +204,7 @@ def test_the_data_comes_over_although_the_import_is_killed_and_the_old_volumes_s
         process = begin(
             here,
             "(lambda i: import_compose.run_import(i.__enter__()))"
-            f"(import_compose.opened(workspace, {old.project!r}, {{}}, up=lifecycle.up))",
+            f"(import_compose.opened(workspace, {old.project!r}, {{}}, up=bring_up))",
         )
         time.sleep(seconds)
         assert process.poll() is None, "it was over before it could be killed"

@@ -11,6 +11,7 @@ import pytest
 
 from bench.own_ports import own_ports
 from host.engine import connect
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 from tests.live import clones
 from tests.newer_engine import STORES, newer_engine
 from tests.private_engine import PrivateEngine
@@ -76,6 +77,20 @@ def test_a_backup_is_restored(typed: Typed) -> None:
     typed("make drill")
     typed("make restore BACKUP=latest")
     assert "0 rows" in typed("make psql SQL='SELECT * FROM kept'"), "what the backup has is back"
+
+
+def test_an_image_that_was_built_on_the_engine_is_deployed_by_its_tag(
+    typed: Typed, client: docker.DockerClient
+) -> None:
+    labels = [f"{ENVIRONMENT_LABEL}={ENVIRONMENT}", f"{PART_LABEL}=worker"]
+    (worker,) = client.containers.list(filters={"label": labels})
+    # A `docker build` and a `docker tag` leave the same: a name that no registry has, with a digest of its own.
+    image = client.images.get(str(worker.attrs["Image"]))
+    assert image.tag("samokoder-tried/worker", "1")
+    typed("make deploy WORKER=samokoder-tried/worker:1 ARGS='--yes --no-check'")
+    (deployed,) = client.containers.list(filters={"label": labels})
+    assert deployed.attrs["Config"]["Image"] == image.id
+    typed("make smoke ARGS='--wait 120'")
 
 
 def test_a_password_is_rotated_and_all_comes_back_after_down(typed: Typed) -> None:

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -322,7 +322,9 @@ def test_a_version_that_has_lost_a_metric_goes_back_and_is_told_the_alert_that_w
     good = settings(image, "2", owner.ports)
     owner.configures(merged(good, {"samokoder:api": {"command": ["python", "-c", MUTE]}}))
     said = owner.types("ci", "deploy", "--junit", str(tmp_path / "mute.xml"), fails=True)
-    assert "api, which had them before: not exposed: samokoder_rate_limit_hits_total; mute" in said, said[-3000:]
+    assert "api, which an earlier good version had: not exposed: samokoder_rate_limit_hits_total; mute" in said, said[
+        -3000:
+    ]
     assert "RateLimitHitsHigh" in said
     assert "which is good" in said, said[-3000:]
     page = owner.container("api-1").exec_run(
@@ -444,7 +446,8 @@ def test_its_compose_stack_comes_over_with_its_users_keys_its_files_and_its_jobs
     assert "SMTP_PASSWORD: samokoder:SMTP_PASSWORD was set already, and stays" in said
     assert "Not brought, and may be secrets: VERCEL_TOKEN." in said
     assert VERCEL_TOKEN not in said
-    owner.types("up")
+    assert "OTHER_KEY=app-secret-key make up" in said, "this environment has begun with a key of its own"
+    replace(owner, variables={**owner.variables, "OTHER_KEY": "app-secret-key"}).types("up")
     shown = owner.types("import-compose", old.project, "--preview")
     assert "is not this environment's" not in shown
     assert f"From {old.folder}/workspace: The workspace" in shown

@@ -187,7 +187,7 @@ ALERTS = [
 
 
 def by_source(alerts: list[Alert]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for rule in inhibitions(alerts):
+    for rule in inhibitions(alerts, case_environment("staging").settings.ingress):
         yield " ".join(rule["source_matchers"]), rule
 
 
@@ -239,7 +239,7 @@ def test_that_a_part_is_down_is_told_before_its_missing_container(case: str, int
 
 
 def test_without_an_alert_there_is_no_rule_about_it() -> None:
-    rules_ = list(inhibitions([]))
+    rules_ = list(inhibitions([], case_environment("staging").settings.ingress))
     assert not [rule for rule in rules_ if not rule.get("equal")], "no labels to be equal is a rule for all alerts"
 
 

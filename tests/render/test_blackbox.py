@@ -10,7 +10,7 @@ import yaml
 from stack.catalogue import specs
 from stack.parts.blackbox_exporter import spec as blackbox_exporter
 from stack.settings.environment import Environment
-from tests.recording import CASES, case_environment, environment_of
+from tests.recording import CASES, Config, case_environment, environment_of
 from tests.render.conftest import Laboratory, output, wait_until
 
 SERVER = """
@@ -80,12 +80,24 @@ def test_the_exporter_which_asks_whatever_it_is_told_has_no_secret(case: str) ->
     assert "password" not in str(spec.files["blackbox.yml"])
 
 
-def test_a_public_address_is_probed_as_one_service() -> None:
-    urls = ["https://samokoder.example.org/health", "https://www.example.org"]
-    environment = environment_of("staging", {"blackboxExporter": {"urls": urls}})
+@pytest.mark.parametrize(
+    ("ingress", "own"),
+    [
+        ({}, []),
+        ({"port": 80, "bindAddress": "10.0.0.5", "bindReason": "a test"}, ["http://10.0.0.5/health"]),
+        (
+            {"domain": "samokoder.example.org"},
+            ["https://samokoder.example.org/health", "https://samokoder.example.org/"],
+        ),
+    ],
+)
+def test_addresses_that_lead_here_are_one_service_and_all_others_another(ingress: Config, own: list[str]) -> None:
+    urls = [*own, "https://www.example.org", "https://samokoder.example.org.example.net/"]
+    environment = environment_of("staging", {"ingress": ingress, "blackboxExporter": {"urls": urls}})
     (job,) = blackbox_exporter.probe_jobs(environment, specs(environment))
-    public = [c for c in job["static_configs"] if c["labels"]["service"] == blackbox_exporter.PUBLIC]
-    assert [config["targets"] for config in public] == [urls]
+    parts = {part.part for part in specs(environment)}
+    asked = {c["labels"]["service"]: c["targets"] for c in job["static_configs"] if c["labels"]["service"] not in parts}
+    assert asked == ({"public": own} if own else {}) | {"external": urls[-2:]}
 
 
 @pytest.mark.live

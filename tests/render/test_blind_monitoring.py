@@ -234,7 +234,7 @@ def test_a_prometheus_with_a_full_disk_says_so_and_nothing_that_its_silence_make
         within(240, lambda: all(firing(each)(alerts(container)) for each in FALSE), lambda: alerts(container))
 
         assert container.exec_run(["rm", "/prometheus/fill"]).exit_code == 0
-        within(300, lambda: not FALSE & alerts(container).keys(), lambda: alerts(container))
+        within(480, lambda: not FALSE & alerts(container).keys(), lambda: alerts(container))
         within(300, lambda: listener.has("PrometheusNotIngesting", "resolved"), listener.told)
         time.sleep(2 * GROUP_SECONDS)  # what AlertManager no longer keeps back comes when it looks at its group again
         assert not FALSE & {name for name, _ in listener.told()}, "everything answered, and somebody was woken"

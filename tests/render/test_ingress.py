@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.live
 
-# What a replica and the frontend are here. It is ill while /tmp/ill is there, and slow while /tmp/slow is.
+# What a replica and the frontend are here. Its health is ill while /tmp/ill is there, and slow while /tmp/slow is.
 SERVER = """
 import http.server, json, os, socket, sys, threading, time
 
@@ -60,8 +60,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, b"{" + b" " * 100_000 + b"}")
         elif path == "/jobs/ended":
             self.answer(200 if ended.wait(1) else 504, b"{}")
-        elif ill or path == "/metrics":
-            self.answer(500, b"{}") if ill else self.answer(200, b"the metrics")
+        elif ill and path in ("/health", "/metrics"):
+            self.answer(500, b"{}")
+        elif path == "/metrics":
+            self.answer(200, b"the metrics")
         else:
             said = {"by": socket.gethostname(), "path": self.path, "headers": dict(self.headers)}
             self.answer(200, json.dumps(said).encode())
@@ -618,6 +620,22 @@ def test_a_slow_replica_serves_where_the_other_one_is_ill(client: httpx.Client, 
         for _ in range(3):
             answer = client.get("/projects")
             assert (answer.status_code, answer.json()["by"]) == (httpx.codes.OK, "api-2"), "slow is better than ill"
+    servers.ill("api-1", ill=False)
+    asked_until(client, lambda by: by == {"api-1", "api-2"}, 60)
+
+
+def test_where_every_replica_answers_its_health_with_an_error_they_serve(
+    client: httpx.Client, servers: Servers
+) -> None:
+    for name in ("api-1", "api-2"):
+        servers.ill(name, ill=True)
+    # Until what was counted while the other one was still well is forgotten.
+    time.sleep(STABLE_SECONDS + 4)
+    began = time.monotonic()
+    assert client.get("/projects").status_code == httpx.codes.OK, "their own store is down, and no path is served"
+    assert time.monotonic() - began < 10, "the request waited for a replica that is better"
+    servers.ill("api-2", ill=False)
+    asked_until(client, lambda by: by == {"api-2"}, 60)
     servers.ill("api-1", ill=False)
     asked_until(client, lambda by: by == {"api-1", "api-2"}, 60)
 

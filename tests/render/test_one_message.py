@@ -69,8 +69,9 @@ def faults(environment: Environment) -> dict[str, Fault]:
     del found[prometheus.PART]
     for replica in replicas:
         found[replica] = Fault(gone=(replica,), told=None)
-    pages = frozenset({("ProbeFailed", "ingress"), ("ProbeFailed", PUBLIC)})
-    probes = ('service="ingress"', f'service="{PUBLIC}"')
+    # With a domain the ingress answers by itself on its own port.
+    pages = frozenset({("ProbeFailed", PUBLIC)})
+    probes = (f'service="{PUBLIC}"',)
     starved = frozenset({("IngressNoReplica", "ingress"), *pages})
     found["api"] = _kept_back(
         ("ApiDown", "api"), Fault(gone=replicas, zero=("upstreams_healthy", *probes), fires=starved, told=None)
@@ -78,7 +79,7 @@ def faults(environment: Environment) -> dict[str, Fault]:
     found["no replica answers the ingress"] = _kept_back(
         ("IngressNoReplica", "ingress"), Fault(zero=("upstreams_healthy", *probes), fires=starved, told=None)
     )
-    found["ingress"] = _kept_back(("IngressDown", "ingress"), found["ingress"], zero=probes[1:], fires=pages)
+    found["ingress"] = _kept_back(("IngressDown", "ingress"), found["ingress"], zero=probes, fires=pages)
     found["worker"] = _kept_back(("WorkerDown", "worker"), found["worker"])
     unhealthy = ("ContainerUnhealthy", "worker")
     sick = f'health_state{{name="{environment.prefix}-worker"'
@@ -198,6 +199,21 @@ def matches(matchers: list[str], labels: Mapping[str, str]) -> bool:
     return True
 
 
+def inhibits(environment: Environment, cause: Told, other: Told) -> bool:
+    """Tell whether AlertManager does not send one critical alert while another one fires."""
+
+    def labels(told: Told) -> dict[str, str]:
+        return {"alertname": told[0], "service": told[1], "severity": "critical"}
+
+    described = every_alert(environment, specs(environment))
+    return any(
+        matches(rule["source_matchers"], labels(cause))
+        and matches(rule["target_matchers"], labels(other))
+        and all(labels(cause).get(label) == labels(other).get(label) for label in rule.get("equal", ()))
+        for rule in yaml.safe_load(alertmanager.alertmanager_yml(environment, described))["inhibit_rules"]
+    )
+
+
 def reaching(environment: Environment, fires: frozenset[Told]) -> set[Told]:
     """Return those that AlertManager sends: what explains the others has to be told before them."""
     described = every_alert(environment, specs(environment))
@@ -207,18 +223,9 @@ def reaching(environment: Environment, fires: frozenset[Told]) -> set[Told]:
         for rule in described
         if rule.name == alert and (rule.service == service or "{{" in rule.service)
     }
-    inhibitions = yaml.safe_load(alertmanager.alertmanager_yml(environment, described))["inhibit_rules"]
-
-    def labels(told: Told) -> dict[str, str]:
-        return {"alertname": told[0], "service": told[1], "severity": "critical"}
 
     def keeps_back(cause: Told, other: Told) -> bool:
-        return waits[cause] + MARGIN <= waits[other] and any(
-            matches(rule["source_matchers"], labels(cause))
-            and matches(rule["target_matchers"], labels(other))
-            and all(labels(cause).get(label) == labels(other).get(label) for label in rule.get("equal", ()))
-            for rule in inhibitions
-        )
+        return waits[cause] + MARGIN <= waits[other] and inhibits(environment, cause, other)
 
     return {each for each in fires if not any(keeps_back(cause, each) for cause in fires)}
 
@@ -228,3 +235,48 @@ def test_one_fault_wakes_somebody_once(name: str) -> None:
     environment = environment_of("staging", WORLD)
     fault = faults(environment)[name]
     assert reaching(environment, fault.fires) == ({fault.told} if fault.told else set()), "a second message at night"
+
+
+STORES_DOWN = (("PostgresDown", "postgres"), ("RedisDown", "redis"), ("ContainerMissing", "postgres"))
+NO_WAY_IN = (("ApiDown", "api"), ("IngressNoReplica", "ingress"), ("IngressDown", "ingress"))
+
+
+@pytest.mark.parametrize("cause", STORES_DOWN)
+def test_an_api_that_fails_its_health_check_without_a_store_is_told_as_the_store(cause: Told) -> None:
+    environment = environment_of("staging", WORLD)
+    assert inhibits(environment, cause, ("IngressNoReplica", "ingress")), "a second message at night"
+
+
+@pytest.mark.parametrize("cause", STORES_DOWN)
+@pytest.mark.parametrize("world", [{}, WORLD])
+def test_a_store_that_is_down_explains_nobody_who_does_without_it(world: Mapping[str, Any], cause: Told) -> None:
+    environment = environment_of("staging", world)
+    for part in ("ingress", "backup"):
+        for alert in ("ContainerUnhealthy", "ProbeFailed"):
+            assert not inhibits(environment, cause, (alert, part)), "its cause is elsewhere, and nobody hears of it"
+
+
+@pytest.mark.parametrize(("world", "by_api"), [({}, True), (WORLD, False)])
+def test_the_ingress_own_page_is_the_api_s_where_there_is_no_domain(world: Mapping[str, Any], by_api: bool) -> None:
+    environment = environment_of("staging", world)
+    page = ("ProbeFailed", "ingress")
+    for cause in NO_WAY_IN[:2]:
+        assert inhibits(environment, cause, page) is by_api, "with a domain the ingress answers it by itself"
+    assert inhibits(environment, NO_WAY_IN[2], page)
+
+
+@pytest.mark.parametrize("cause", NO_WAY_IN)
+def test_only_an_address_that_leads_to_the_own_ingress_is_explained_by_it(cause: Told) -> None:
+    urls = {
+        "https://app.example.org/health": True,
+        "https://APP.example.org/": True,
+        "http://app.example.org/health": True,
+        "https://app.example.org:8443/": False,
+        "https://app.example.org.example.net/": False,
+        "https://shop.example.net/": False,
+    }
+    environment = environment_of("staging", {**WORLD, "blackboxExporter": {"urls": list(urls)}})
+    (job,) = blackbox_exporter.probe_jobs(environment, specs(environment))
+    asked = {url: page["labels"]["service"] for page in job["static_configs"] for url in page["targets"]}
+    found = {url: inhibits(environment, cause, ("ProbeFailed", asked[url])) for url in urls}
+    assert found == urls, "the other site is down, and nobody hears of it while the API is"

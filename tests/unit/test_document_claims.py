@@ -37,7 +37,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "README.ru.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-ENVIRONMENT_WORDS = {"OFFLINE", "DOCKER_HOST"}
+ENVIRONMENT_WORDS = {"OFFLINE", "OTHER_KEY", "DOCKER_HOST"}
 """Variables of the command itself, typed before `make` or after it."""
 PULUMI_WORDS = {"cancel", "config", "preview", "refresh", "stack", "state"}
 
@@ -354,6 +354,23 @@ def threats() -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in table.partition("\n\n")[0].splitlines()]
 
 
+def test_each_part_that_keeps_data_has_a_row_that_says_what_survives() -> None:
+    text = (ROOT / "docs" / "backup-and-restore.md").read_text(encoding="utf-8")
+    _, found, rest = text.partition("### What survives what\n")
+    assert found
+    first = "\n".join(
+        line.split("|")[1].lower() for line in rest.partition("\n**Not backed up:**")[0].splitlines() if "|" in line
+    )
+    with_files = read_environment("staging", wire_config({f"{PROJECT}:workspace": {"path": "/app/workspace"}}))
+    keep = {spec.part for spec in specs(with_files) if spec.data and spec.part not in {"api-1", "api-2", "worker"}}
+    assert {"postgres", "redis", "workspace"} <= keep
+    assert not [part for part in keep - {"backup", "migrations"} if part not in first], "nobody knows what is lost"
+    for option in ("--xattrs", "--acls"):
+        assert option not in Path(ROOT / "backup_image/samokoder_backup/shared.py").read_text(encoding="utf-8"), (
+            "the copy of the workspace has them now: the row says that it leaves them out"
+        )
+
+
 def test_each_row_of_the_threat_model_names_tests_that_exist_or_says_why_it_is_not_held() -> None:
     rows = threats()
     assert len(rows) > 20, "the table is not found"
@@ -390,3 +407,10 @@ def test_what_can_be_looked_at_first_is_told_on_the_page_of_each_command() -> No
     for page, command in (("deploying.md", "deploy"), ("deploying.md", "rotate"), ("backup-and-restore.md", "restore")):
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         assert "ARGS=--dry-run" in text[text.index(f"make {command}") :], f"nobody knows that {command} can be tried"
+
+
+def test_every_secret_that_can_be_changed_is_changed_when_a_colleague_leaves() -> None:
+    page = (ROOT / "docs" / "colleagues.md").read_text(encoding="utf-8").partition("## A colleague leaves")[2]
+    named = re.findall(r"^ *make rotate SECRET=(\S+) ENV=prod$", page, re.MULTILINE)
+    shown = [row.secret for row in rows(case_environment("prod")) if row.rotates]
+    assert sorted(named) == sorted(shown), "`make password` has shown all of them to that person"

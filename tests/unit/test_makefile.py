@@ -46,6 +46,65 @@ def test_ARGS_of_the_shell_are_nobodys_words(target: str) -> None:  # noqa: N802
     assert "--yes" not in done.stdout, "nobody would be asked, and nobody has typed that"
 
 
+TYPED = {
+    "PART": "logs",
+    "NAME": "password",
+    "SECRET": "rotate",
+    "OUT": "render",
+    "TAIL": "logs",
+    "SINCE": "logs",
+    "GREP": "logs",
+    "IMAGE": "check-image",
+    "KIND": "backup",
+    "PROJECT": "import-compose",
+    "API": "deploy",
+    "WORKER": "deploy",
+    "FRONTEND": "deploy",
+    "TO": "restore",
+    "BACKUP": "restore",
+    "FROM": "restore",
+    "EMPTY": "up",
+    "STATE": "move-state",
+}
+"""Variable -> a target that hands on what is typed for it."""
+YES = {"FOLLOW": ("logs", "--follow"), "MONITORING": ("psql", "--monitoring"), "WRITE": ("psql", "--write")}
+"""Variable -> a target, and the option that it has for 1."""
+OF_THE_SHELL = {"ENV", "SQL", "HOME", "XDG_CACHE_HOME", "SAMOKODER_CACHE", "LC_ALL"}
+OF_MAKE = {"MAKECMDGOALS", "MAKEFILE_LIST", "MAKEFLAGS"}
+
+
+def variables() -> set[str]:
+    """Every variable that the Makefile reads."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return set(re.findall(r"(?<!\$)\$\((?:if |strip |or |and )*\$?\(?([A-Z_]+)\b", text)) | set(
+        re.findall(r"\$\(([A-Z_]+)\)", text)
+    )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_other_variables_of_the_shell_are_not_taken_for_what_was_typed(target: str) -> None:
+    found = variables() - OF_THE_SHELL - OF_MAKE
+    assert found >= {*TYPED, *YES, "ARGS", "SHORT"}, "this test has to see them"
+    done = make(target, **dict.fromkeys(found, "probe"))
+    assert "probe" not in done.stdout, "`SECRET=… make rotate` would rotate what nobody has named"
+    on = make(target, **dict.fromkeys(found, "1"))
+    assert not {option for _, option in YES.values() if option in on.stdout}
+
+
+@pytest.mark.parametrize(("name", "target"), TYPED.items())
+def test_what_is_typed_for_a_variable_wins_over_the_shell(name: str, target: str) -> None:
+    done = make(target, *NEEDED, f"{name}=probe", **{name: "other"})
+    assert "probe" in done.stdout
+    assert "other" not in done.stdout
+
+
+@pytest.mark.parametrize(("name", "target", "option"), [(name, *where) for name, where in YES.items()])
+def test_only_1_means_yes(name: str, target: str, option: str) -> None:
+    assert option in make(target, f"{name}=1").stdout
+    for no in ("0", "", "no"):
+        assert option not in make(target, f"{name}={no}").stdout, f"{name}={no} is no yes"
+
+
 def test_ENV_of_a_shell_is_a_file_and_no_environment() -> None:  # noqa: N802 - the variable's name
     done = make("status", ENV="/root/.shrc")
     assert done.returncode == 0

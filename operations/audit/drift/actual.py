@@ -75,7 +75,7 @@ def read_engine(
         label = container.labels.get(ENVIRONMENT_LABEL)
         belongs = name in names or label == environment.name or (not label and ours(name))
         host = next((each for each in _hosts(attributes, by_id) if each in names), "")
-        mounted = sorted(_mounted(attributes) & volumes)
+        mounted = sorted(_mounted(attributes, every_volume) & volumes)
         measures = name in names or _measures_host(name, label, attributes)
         folders = [] if measures else _above(attributes, every_volume, volumes)
         if not (belongs or of_networks & wanted.networks.keys() or host or mounted or folders):
@@ -122,25 +122,40 @@ def read_engine(
     )
 
 
-def _mounted(attributes: Mapping[str, Any]) -> set[str]:
-    """Return the names of the volumes that a container mounts, also by their folder on the host."""
-    mounts = [(str(mount.get("Name") or ""), str(mount.get("Source") or "")) for mount in attributes["Mounts"]]
-    folders = (re.search(r"/volumes/([^/]+)(/|$)", source) for _, source in mounts)
-    return {name for name, _ in mounts if name} | {folder[1] for folder in folders if folder}
+def _mounted(attributes: Mapping[str, Any], volumes: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Return the names of the volumes that a container mounts, also by their folder on the host.
+
+    volumes: every volume of the engine, by name.
+    """
+    names = {str(mount.get("Name") or "") for mount in attributes["Mounts"]} - {""}
+    folders = (folder for mount in attributes["Mounts"] for folder in _folders(mount, volumes))
+    return names | {name for folder in folders for name in re.findall(r"/volumes/([^/]+)(?=/|$)", folder)}
 
 
 def _above(attributes: Mapping[str, Any], volumes: Mapping[str, Mapping[str, Any]], ours: Collection[str]) -> list[str]:
     """Return the folders of the host that a container mounts and that our volumes are in: `/`, `/var/lib/docker`.
 
-    volumes: every volume of the engine, by name. One may itself be a folder of the host (`device`).
+    volumes: every volume of the engine, by name.
     """
     # `/var/lib/docker/volumes` of `/var/lib/docker/volumes/NAME/_data`: what is below it is one volume.
     places = {PurePosixPath(str(volumes[name]["Mountpoint"])).parent.parent for name in ours if name in volumes}
-    sources = set[str]()
-    for mount in attributes["Mounts"]:
-        options = volumes.get(str(mount.get("Name") or ""), {}).get("Options") or {}
-        sources.add(str(options.get("device") or mount.get("Source") or ""))
-    return sorted(each for each in sources if each and any(place.is_relative_to(each) for place in places))
+    sources = {folder for mount in attributes["Mounts"] for folder in _folders(mount, volumes)}
+    return sorted(each for each in sources if any(place.is_relative_to(each) for place in places))
+
+
+def _folders(mount: Mapping[str, Any], volumes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the folders of the host that a mount shows.
+
+    volumes: every volume of the engine, by name. One may itself show folders: a bind has its folder in `device`, an
+    overlay has its folders in `o` (`lowerdir=/a:/b,upperdir=/c`).
+    """
+    options = volumes.get(str(mount.get("Name") or ""), {}).get("Options") or {}
+    for each in str(options.get("o") or "").split(","):
+        key, _, folders = each.partition("=")
+        if key in {"lowerdir", "upperdir"}:
+            yield from filter(None, folders.split(":"))
+    if folder := str(options.get("device") or mount.get("Source") or ""):
+        yield folder
 
 
 def _measures_host(name: str, environment: str | None, attributes: Mapping[str, Any]) -> bool:

@@ -39,7 +39,7 @@ def find_drift(workspace: Workspace) -> list[Difference]:
 
     Raises ProjectError where nothing is up, PulumiFailedError where Pulumi's own comparison fails.
     """
-    workspace.refuse_unmade()
+    workspace.deployment()  # `prepare` would make a state where there is none
     run = prepare(workspace, images=False)
     environment, reporter = workspace.settings(), workspace.reporter
     deployment = run.in_plain()

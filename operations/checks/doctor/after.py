@@ -86,6 +86,7 @@ def first_day(environment: Environment) -> list[str]:
     signals = f"{settings.grafana.address}/d/samokoder-golden-signals: errors and latency as before"
     watch = [f"after 10 minutes: {smoke_test}", f"after an hour: {restarts}", f"after a few hours: {signals}"]
     if backup.enabled:
-        schedules = f"of {backup.base_schedule} and the dump of {backup.dump_schedule} (UTC)"
-        watch.append(f"next morning: {typed(name, 'backups')}: the base backup {schedules} are there and good")
+        base = f"the base backup of {backup.base_schedule} and " if environment.physical_backups else ""
+        schedules = f"{base}the dump of {environment.dump_schedule} (UTC)"
+        watch.append(f"next morning: {typed(name, 'backups')}: {schedules}, there and good")
     return [*watch, "next morning: the disk has not lost more than you expected (HostDiskFillsSoon would say so)"]

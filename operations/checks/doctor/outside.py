@@ -86,11 +86,13 @@ def ask_mail_server(asked: EnvironmentAsked) -> str:
     _refuse_short(host)
     tls = int(port) == _SMTPS
     try:
-        kind, hello = smtplib.SMTP_SSL if tls else smtplib.SMTP, mail_hello(asked.environment)
+        # Without a context of ours Python accepts every certificate, and AlertManager does not.
+        context, hello = ssl.create_default_context(), mail_hello(asked.environment)
+        kind = partial(smtplib.SMTP_SSL, context=context) if tls else smtplib.SMTP
         with kind(host, int(port), local_hostname=hello, timeout=asked.seconds / 2) as server:
             server.ehlo_or_helo_if_needed()
             if email.require_tls and not tls:
-                server.starttls(context=ssl.create_default_context())
+                server.starttls(context=context)
                 server.ehlo_or_helo_if_needed()
             if email.username:
                 server.login(email.username, asked.secret("smtpPassword"))

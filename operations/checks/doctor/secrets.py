@@ -24,8 +24,17 @@ def judge_secrets(asked: EnvironmentAsked) -> str:
     told = f"{len(generated)} are generated, of {min(GENERATED[name].length for name in generated)} characters or more"
     if not asked.environment.configured_secrets:
         return f"{told}; none is configured"
-    authorities = {"database_ca": bool(asked.environment.database_ca), "redis_ca": bool(asked.environment.redis_ca)}
-    if wrong := list(check_secrets(asked.secrets(), **authorities)):
+    settings = asked.environment.settings
+    wrong = list(
+        check_secrets(
+            asked.secrets(),
+            fernet=settings.fernet,
+            own_images=settings.own_images,
+            database_ca=bool(asked.environment.database_ca),
+            redis_ca=bool(asked.environment.redis_ca),
+        )
+    )
+    if wrong:
         raise FailedError("\n".join(map(str, wrong)))
     # Whoever issued a secret of the application chose its strength.
     of_application = asked.environment.configured_secrets & set(asked.environment.settings.application_secrets)

@@ -62,7 +62,6 @@ def check_image(workspace: Workspace, image: str, kind: Kind, *, timeout: float 
     """
     from host.engine import connect  # noqa: PLC0415 - tests check without it, on an engine that they have
 
-    workspace = workspace.with_all_secrets()
     environment, engine = workspace.settings(), workspace.engine()
     client = connect(engine.docker_host, timeout=120)
     try:

@@ -30,7 +30,7 @@ _DOES_JOBS = f"increase({_DONE}[1m]) > 0 and {_DONE} > 0"
 def entry_checks(asked: StackAsked) -> Iterator[Check]:
     """Yield the checks of the public entry and of a job."""
     said = Once(lambda: _as_user(asked))
-    yield Check(name="public entry: write, read", ask=lambda: said().account)
+    yield Check(name="public entry: write, read", ask=lambda: said().account())
     yield Check(name="job: queue, worker, database", ask=lambda: _job(asked, said))
 
 

@@ -18,6 +18,7 @@ from stack.parts.alertmanager.routing import integrations
 from stack.parts.api.metrics import METRICS
 from stack.parts.backup import rules as backups
 from stack.parts.backup import spec as backup
+from stack.parts.blackbox_exporter.spec import PUBLIC
 from stack.parts.cadvisor import spec as cadvisor
 from stack.parts.cadvisor.rules import UNSEEN_SECONDS, named
 from stack.parts.grafana import spec as grafana
@@ -125,8 +126,12 @@ def _missing(asked: StackAsked, read: series.Readers) -> tuple[list[str], int]:
     # One query for both, so that no part recovers between two answers.
     found = asked.samples(f'count by (__name__) ({{__name__=~"{"|".join(wanted)}"}}) or {_DOWN}')
     there = {labels["__name__"] for labels, _ in found if labels.keys() == {"__name__"}}
-    down = sorted({labels.get("instance", "") for labels, _ in found if labels.keys() != {"__name__"}})
+    ill = [labels for labels, _ in found if labels.keys() != {"__name__"}]
     missing = [name for name in wanted if name not in there]
+    if not all(name.startswith("probe") for name in missing):
+        # A public address that does not answer, perhaps somebody else's, hides no series but those of its own probe.
+        ill = [labels for labels in ill if labels.get("service") != PUBLIC]
+    down = sorted({labels.get("instance", "") for labels in ill})
     if missing and down:
         raise UnavailableError(f"{len(missing)} are missing while {', '.join(down)} cannot be measured")
     return missing, len(wanted)

@@ -31,7 +31,7 @@ def target_checks(asked: StackAsked) -> Iterator[Check]:
                     part = blackbox_exporter.PART if probed else target.instance.partition(":")[0]
                     asked.need(prometheus.PART, part)
                     text = _judged_target(asked.targets().get(target), typed(asked.environment.name, "up"))
-                    if probed == blackbox_exporter.PUBLIC:
+                    if probed in {blackbox_exporter.PUBLIC, blackbox_exporter.EXTERNAL}:
                         _expect_probe(asked, target)
                     return text
 

@@ -41,8 +41,9 @@ _PAUSE_SECONDS = 2.0
 
 
 def smoke(workspace: Workspace, *, seconds: float = 10, wait: float = 0) -> Report:
-    """Check a stack that is up. seconds: how long each check may take. wait: how long to repeat while a check fails.
+    """Check a stack that is up.
 
+    seconds: how long each check may take. wait: how long to repeat while a check fails, or meets a limit of requests.
     It removes what it writes through the public entry, unless it is interrupted in between.
     Raises ProjectError where nothing of the stack runs, or its ports cannot be reached.
     """
@@ -58,9 +59,21 @@ def smoke(workspace: Workspace, *, seconds: float = 10, wait: float = 0) -> Repo
                     raise ProjectError(f"{environment.name} is not up: {workspace.typed('up')}")
                 asked = StackAsked(environment, parts, rows, client, url, Once(_passwords(workspace)), seconds, account)
                 findings = standing(findings, ask_all(list(every(asked)), seconds=seconds, task=task))
-                if time.monotonic() >= end or not any(each.verdict is Verdict.FAILED for each in findings):
+                left, pause = end - time.monotonic(), _pause(findings)
+                if left <= 0 or pause is None:
                     return report_of(environment, findings)
-                time.sleep(_PAUSE_SECONDS)
+                if pause > _PAUSE_SECONDS:
+                    workspace.reporter.say(f"{user_account.LIMITED}: asking again in {min(pause, left):.0f} s")
+                time.sleep(min(pause, left))
+
+
+def _pause(findings: Sequence[Finding]) -> float | None:
+    """Return after how many seconds the checks are asked again; None: each has an answer that is good."""
+    if any(each.verdict is Verdict.FAILED for each in findings):
+        return _PAUSE_SECONDS
+    # A check that met a limit of requests has not been made, and a deploy is not good without it.
+    limited = [seconds for each in findings if (seconds := user_account.limited_seconds(each.why)) is not None]
+    return max(_PAUSE_SECONDS, *limited) if limited else None
 
 
 def standing(before: Sequence[Finding], now: Sequence[Finding]) -> list[Finding]:

@@ -5,6 +5,8 @@ The job is a `write_skeleton`: it goes through queue, worker and database, and a
 
 from __future__ import annotations
 
+import contextlib
+import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +22,8 @@ _ADDRESS_OF_NOBODY = "smoke.invalid"  # RFC 2606: no mail can ever be sent there
 MARK = "x-samokoder-smoke"
 """Key at `POST /projects` of an application's OpenAPI document: it allows the smoke test to send these requests."""
 LIMITED = "the limit of requests from here is used up"
+_LIMITED_SECONDS = 60.0
+"""How long the reference application's limits look back, for an answer that does not say when to ask again."""
 _OVER = ("done", "failed")
 # The reference application lets a client look 50 times a minute, and five more turns may follow a failed one in that.
 _LOOKS_APART = (0.3, 0.5, 0.7, 1.0)
@@ -31,11 +35,12 @@ class LateError(FailedError):
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """The results for the account and for the job."""
+    """The results for the account and for the job: one that failed hides no failure of the other."""
 
-    account: str
+    account: Callable[[], str]
+    """Returns a sentence on the account that was removed. Raises FailedError, UnavailableError or httpx.HTTPError."""
     job: Callable[[], str]
-    """Returns a sentence on the finished job. Raises FailedError, LateError or UnavailableError."""
+    """Returns a sentence on the finished job. Raises these, or LateError."""
 
 
 def somebody() -> Mapping[str, str]:
@@ -51,6 +56,14 @@ def good(answer: httpx.Response, what: str, *statuses: int) -> httpx.Response:
     if answer.status_code not in (statuses or (_OK,)):
         raise FailedError(f"{what} answers {answer.status_code}: {' '.join(answer.text.split())[:200]}")
     return answer
+
+
+def limited_seconds(why: str) -> float | None:
+    """Return the seconds until a request is let in again, by what a check says; None: it met no limit of requests."""
+    if not why.startswith(LIMITED):
+        return None
+    after = re.search(r"again in (\d+) s", why)
+    return float(after[1]) if after else _LIMITED_SECONDS
 
 
 def need_mark(client: httpx.Client, public: str) -> None:
@@ -81,14 +94,14 @@ def write_and_read(
     token = good(client.post(f"{public}/auth/login", json=credentials), "POST /auth/login").json()["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
     try:
-        me = good(client.get(f"{public}/auth/me", headers=headers), "GET /auth/me").json()
-        if me["email"] != credentials["email"]:
-            raise FailedError("GET /auth/me knows the token as somebody else's")
+        _need_known(client, public, headers, credentials["email"])
         job = _kept(lambda: _job(client, public, headers, seconds)) if work else _kept(lambda: "")
-    finally:
-        gone = client.delete(f"{public}/auth/me", headers=headers)
-    good(gone, "DELETE /auth/me", _NO_CONTENT)
-    return Said(account="an account was made, known by its token, and removed", job=job)
+    except BaseException:
+        # What fails now would hide what has failed first.
+        with contextlib.suppress(httpx.HTTPError):
+            client.delete(f"{public}/auth/me", headers=headers)
+        raise
+    return Said(account=_kept(lambda: _removed(client, public, headers)), job=job)
 
 
 def _kept(ask: Callable[[], str]) -> Callable[[], str]:
@@ -103,6 +116,17 @@ def _kept(ask: Callable[[], str]) -> Callable[[], str]:
 
         return fail
     return lambda: said
+
+
+def _need_known(client: httpx.Client, public: str, headers: Mapping[str, str], email: str) -> None:
+    me = good(client.get(f"{public}/auth/me", headers=headers), "GET /auth/me").json()
+    if me["email"] != email:
+        raise FailedError("GET /auth/me knows the token as somebody else's")
+
+
+def _removed(client: httpx.Client, public: str, headers: Mapping[str, str]) -> str:
+    good(client.delete(f"{public}/auth/me", headers=headers), "DELETE /auth/me", _NO_CONTENT)
+    return "an account was made, known by its token, and removed with all that was its"
 
 
 def _job(client: httpx.Client, public: str, headers: Mapping[str, str], seconds: float) -> str:
@@ -120,4 +144,4 @@ def _job(client: httpx.Client, public: str, headers: Mapping[str, str], seconds:
         job = good(client.get(f"{public}{path}", headers=headers), f"GET {path}").json()
     if job["state"] == "failed":
         raise FailedError(f"the worker has ended a job as failed: {job['result']}")
-    return f"the worker has done a job within {time.monotonic() - began:.1f} s; its project was removed"
+    return f"the worker has done a job within {time.monotonic() - began:.1f} s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -51,8 +51,11 @@ class ImportActions(Protocol):
         Raises ProjectError where the server cannot open the copy.
         """
 
-    def put(self, target: str) -> str:
-        """Set the present data aside and put the copy in its place; return what the person must know."""
+    def put(self, target: str, noted: Callable[[], None]) -> str:
+        """Set the present data aside and put the copy in its place; return what the person must know.
+
+        noted: called when that is done, and before what says so elsewhere is removed.
+        """
 
     def remove(self, volume: str) -> None:
         """Remove a volume, if it exists."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from operations.data import backups
@@ -68,7 +69,7 @@ class Import:
 
     def _note(self, key: str, told: str = "") -> None:
         said = dict.fromkeys((*self.plan.told, *([told] if told else [])))  # a copy that is made again says the same
-        self.plan = replace(self.plan, done=(*self.plan.done, key), told=tuple(said))
+        self.plan = replace(self.plan, done=tuple(dict.fromkeys((*self.plan.done, key))), told=tuple(said))
         self.plan.write(self.path)
 
     def forget(self) -> None:
@@ -92,7 +93,10 @@ class Import:
             return ""
         if name == "put" and not self.hands.replacing(self.copy_of(source)):
             refuse_changed(self.hands, self.plan)
-        return self.hands.open(source, self.copy_of(source)) if name == "open" else self.hands.put(self.copy_of(source))
+        if name == "open":
+            return self.hands.open(source, self.copy_of(source))
+        # Noted before the restore's journal goes: put in place again, it would replace what was written since.
+        return self.hands.put(self.copy_of(source), partial(self._note, f"put-{source.server}"))
 
 
 _TITLES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -129,6 +129,10 @@ class EngineImport:
         """Start the server from its image; a workspace has no server."""
         if source.server == "workspace":
             return ""
+        # The engine would create a missing volume when it mounts it, and the server would begin empty.
+        if not self.there(target):
+            again = self.workspace.typed("import-compose PROJECT=…")
+            raise ProjectError(f"{target} was removed meanwhile. The same command copies it anew: {again}")
         path, settings = DATA[source.server], self.environment.settings
         if source.server == "postgres":
             words = [settings.postgres.superuser, settings.postgres.database, postgres.PINNED_OPTIONS, OUTDATED]
@@ -140,10 +144,10 @@ class EngineImport:
         command = ["sh", "-c", script, "sh", path, *words]
         return self._once(f"Open {target}", source.server, command, {path: (target, False)}, user=_OWNER).strip()
 
-    def put(self, target: str) -> str:
+    def put(self, target: str, noted: Callable[[], None]) -> str:
         """Start a restore that does it, or resume that restore."""
         source = "" if self.replacing(target) else target
-        return str(restore.put_imported(self.workspace, source, self.up))
+        return str(restore.put_imported(self.workspace, source, self.up, noted))
 
     def replacing(self, target: str) -> bool:
         """Read the restore's journal."""

@@ -4,6 +4,16 @@
 # refusal, its reason on standard error. What is not read is removed, for this stack's Redis would read it.
 set -eu
 refuse() { echo "$*" >&2; exit 3; }
+# Redis takes an append-only file that its list does not name for none, and begins empty.
+list=appendonlydir/appendonly.aof.manifest
+if [ "$2" = yes ] && [ -d "$1/appendonlydir" ] && [ ! -f "$1/$list" ]; then
+    refuse "Its append-only file has no list ($list), and Redis would begin empty: put the list back into the old" \
+        "volume, or take appendonlydir out of it and its snapshot (dump.rdb) is read"
+fi
+if [ "$2" = yes ] && [ ! -d "$1/appendonlydir" ] && [ ! -f "$1/appendonly.aof" ]; then
+    refuse "The copy has no append-only file any more: the same command copies it anew"
+fi
+if [ "$2" = no ] && [ ! -f "$1/dump.rdb" ]; then refuse "The copy has no snapshot: the same command copies it anew"; fi
 if [ "$2" = no ]; then rm -rf "$1/appendonlydir" "$1/appendonly.aof"; fi
 cat > /tmp/redis.conf <<END
 port 0

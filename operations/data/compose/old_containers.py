@@ -6,18 +6,20 @@ The keys are needed to read its data: the key that encrypts users' API keys is i
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from operations.errors import ProjectError
-from operations.workspace import stack_file
+from operations.workspace import kept_secrets
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from stack.common.names import PROJECT, VARIABLE
-from stack.common.secret_rules import SecretInput, check_secrets, is_fernet_key
+from stack.common.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets, is_fernet_key
 from stack.settings.app import LLM_KEYS
 from stack.settings.application_secrets import GIVEN
 from stack.settings.keys import key_of
+from stack.settings.tree import Settings
+from stack.spec.rotation import label
 
 if TYPE_CHECKING:
     import docker
@@ -77,14 +79,17 @@ def keys_of(client: docker.DockerClient, project: str, names: Mapping[str, str] 
             f"There is no container of {project} on this engine any more, so nobody knows its keys but its .env: set "
             f"them by hand (docs/migrating-from-compose.md)."
         )
-    found: dict[str, str] = {}
-    for container in containers:
-        given = dict(line.partition("=")[::2] for line in container.attrs["Config"]["Env"] or ())
-        for secret, name in names.items():
-            value = given.get(name, "")
-            if value and found.setdefault(secret, value) != value:
-                raise ProjectError(f"Two containers of {project} have different values of {name}: set it by hand.")
-    return found
+    found = {secret: _values(containers, name) for secret, name in names.items()}
+    for secret, values in found.items():
+        if len(values) > 1:
+            raise ProjectError(f"Two containers of {project} have different values of {names[secret]}: set it by hand.")
+    return {secret: value for secret, values in found.items() for value in values}
+
+
+def _values(containers: Iterable[Container], name: str) -> set[str]:
+    """Return the values that containers have of a variable; an empty value is none."""
+    lines = [line.partition("=") for each in containers for line in each.attrs["Config"]["Env"] or ()]
+    return {value for variable, _, value in lines if variable == name and value}
 
 
 def _other_secrets(client: docker.DockerClient, project: str, known: Collection[str]) -> list[str]:
@@ -114,24 +119,19 @@ def bring_keys(workspace: Workspace, project: str) -> str:
     `samokoder:applicationSecrets` is such a key, too. Raises ProjectError where APP_SECRET_KEY is refused, and writes
     no key then: the stored data cannot be read without it.
     """
-    # A listed secret has no value before it is brought.
-    complete = workspace.with_all_secrets()
-    environment = complete.settings()
+    environment = workspace.settings()
     listed = environment.settings.application_secrets
     names = {**KEYS, **{name: name for name in listed}}
-    client = complete.client()
+    client = workspace.client()
     try:
         found = keys_of(client, project, names)
         others = _other_secrets(client, project, names.values())
     finally:
         client.close()
-    configured = environment.configured_secrets - set(stack_file.without_value(workspace.document()))
-    new = {name: value for name, value in found.items() if name not in configured}
+    new = {name: value for name, value in found.items() if name not in environment.configured_secrets}
     stack = workspace.open()
-    opening = {found.get(_OPENS_DATA)}
-    if "secretKey" in new and _OPENS_DATA in configured:
-        opening.add(_opens_data_here(stack))
-    refused = _refused(new, opening, fernet=environment.settings.fernet)
+    here = _configured_here(stack) if environment.configured_secrets else {}
+    refused = _refused(environment.settings, new, here, opens_data=found.get(_OPENS_DATA))
     if why := refused.get(_OPENS_DATA):
         raise ProjectError(f"Nothing was written. What is stored is encrypted with APP_SECRET_KEY, which is {why}.")
     new = {name: value for name, value in new.items() if name not in refused}
@@ -150,7 +150,7 @@ def bring_keys(workspace: Workspace, project: str) -> str:
         told.append(f"APP_SECRET_KEY is a Fernet key: set {key_of('app_secret_key_form')}: fernet, too")
     missing = [name for secret, name in KEYS.items() if secret in ("secretKey", _OPENS_DATA) and secret not in found]
     told += [f"{name}: no container of {project} was given it; set it by hand where it has one" for name in missing]
-    by_hand = [name for name in listed if name not in found.keys() | configured]
+    by_hand = [name for name in listed if name not in found.keys() | environment.configured_secrets]
     told += [
         f"{name}: no container of {project} was given it; set it by hand: "
         + workspace.typed(f"pulumi ARGS='config set --secret {PROJECT}:{name}'")
@@ -158,7 +158,11 @@ def bring_keys(workspace: Workspace, project: str) -> str:
     ]
     if others:
         told.append(_not_brought(workspace, project, listed, others))
-    told.append(f"They are used from the next `{workspace.typed('up')}` on.")
+    # An environment that is up has begun with a key of its own, and `up` does not change that one by itself.
+    now = workspace.open()
+    others = kept_secrets.changed(workspace.settings(), now, now.deployment())
+    up = kept_secrets.up_with(workspace, list(map(label, others))) if others else workspace.typed("up")
+    told.append(f"They are used from the next `{up}` on.")
     return "\n".join(told)
 
 
@@ -172,45 +176,59 @@ def _not_brought(workspace: Workspace, project: str, listed: Sequence[str], othe
     )
 
 
-def _refused(new: Mapping[str, str], opening: Collection[str | None], *, fernet: bool) -> dict[str, str]:
-    """Return the keys that this stack refuses: name -> reason. SECRET_KEY is refused if it equals a key in `opening`.
+def _refused(
+    settings: Settings, new: Mapping[str, str], here: Mapping[str, str], *, opens_data: str | None
+) -> dict[str, str]:
+    """Return the keys that this stack refuses: name -> reason. SECRET_KEY is refused if it equals `opens_data`.
 
-    opening: the old APP_SECRET_KEY and the configured one, also where that is not written now.
+    here: the values that are configured. opens_data: the old APP_SECRET_KEY, also where that is not written now.
     """
+    given = {name: SecretInput(value, encrypted=True) for name, value in {**here, **new}.items()}
     found = {
         name: mistake.given
-        for name, value in new.items()
-        for mistake in check_secrets({name: SecretInput(value, encrypted=True)}, fernet=fernet)
+        for mistake in check_secrets(given, fernet=settings.fernet, own_images=settings.own_images)
+        if (name := mistake.key.removeprefix(f"{PROJECT}:")) in new
     }
-    if new.get("secretKey") in set(opening) - {None}:
+    if "secretKey" in new and new["secretKey"] == opens_data:
         found["secretKey"] = "the same value as APP_SECRET_KEY (not shown)"
     return found
 
 
-def _opens_data_here(stack: PulumiRun) -> str | None:
-    """Return the configured APP_SECRET_KEY, which decrypts the stored data; None: none is configured."""
-    value: str | None = stack.configuration().get(f"{PROJECT}:{_OPENS_DATA}", {}).get("value")
-    return value
+def _configured_here(stack: PulumiRun) -> dict[str, str]:
+    """Return the values of the configured secrets."""
+    names = {f"{PROJECT}:{name}": name for name in CONFIGURED_SECRETS}
+    values = stack.configuration()
+    return {names[key]: str(each["value"]) for key, each in values.items() if key in names and each.get("value")}
 
 
 def lost_keys(workspace: Workspace, project: str) -> str:
     """Return a warning where this environment lacks a project's APP_SECRET_KEY, so that some data cannot be read.
 
-    Empty otherwise, and also where the project's containers are gone, because its keys are then unknown.
+    So it is also where two of its containers have different ones. Empty otherwise, and where the project's containers
+    are gone, because its keys are then unknown.
     """
     environment, client = workspace.settings(), workspace.client()
     try:
-        found = keys_of(client, project)
-    except ProjectError:
-        return ""
+        values = _values(_containers(client, project), KEYS[_OPENS_DATA])
     finally:
         client.close()
-    if _OPENS_DATA not in found:
+    if not values:
         return ""
-    if _OPENS_DATA in environment.configured_secrets and _opens_data_here(workspace.open()) == found[_OPENS_DATA]:
+    is_here = (
+        _OPENS_DATA in environment.configured_secrets and _configured_here(workspace.open()).get(_OPENS_DATA) in values
+    )
+    if len(values) > 1:
+        by_hand = workspace.typed(f"pulumi ARGS='config set --secret {key_of(_OPENS_DATA)}'")
+        do = f" Set the one that they were encrypted with: {by_hand}, then {workspace.typed('up')}"
+        return (
+            f"Two containers of {project} have different values of APP_SECRET_KEY, and this environment has "
+            f"{'one of them' if is_here else 'neither'}: what is encrypted with another one, such as the API keys of "
+            f"its users, cannot be read here.{'' if is_here else do}"
+        )
+    if is_here:
         return ""
     return (
         f"APP_SECRET_KEY of {project} is not this environment's: what is encrypted with it, such as the API keys of "
         f"its users, cannot be read here. Bring it first: {workspace.typed(f'import-compose PROJECT={project}')} "
-        f"ARGS=--keys, then {workspace.typed('up')}"
+        "ARGS=--keys, which says what to type then"
     )

@@ -12,6 +12,7 @@ from typing import Any
 from operations.clone import typed
 from operations.data.compose.actions import ImportActions
 from operations.data.compose.source import NAMES, SERVERS, OldServer, Source
+from operations.data.restore.journal import unreadable
 from operations.data.volume_names import STAMP
 from operations.errors import ProjectError
 from operations.workspace import stack_file
@@ -35,13 +36,15 @@ class ImportPlan:
 
     @classmethod
     def read(cls, path: Path) -> ImportPlan | None:
-        """Return the plan of an unfinished import; None: there is none."""
+        """Return the plan of an unfinished import; None: there is none. Raises ProjectError for an unreadable one."""
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
+            sources = tuple(Source(**source) for source in raw["sources"])
+            return cls(**raw | {"sources": sources, "done": tuple(raw["done"]), "told": tuple(raw["told"])})
         except FileNotFoundError:
             return None
-        sources = tuple(Source(**source) for source in raw["sources"])
-        return cls(**raw | {"sources": sources, "done": tuple(raw["done"]), "told": tuple(raw["told"])})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise unreadable(path, "import", error) from None
 
     def write(self, path: Path) -> None:
         """Write the plan to a file."""

@@ -137,14 +137,16 @@ class Journal:
 
     @classmethod
     def read(cls, path: Path) -> Journal | None:
-        """Return the journal of an unfinished restore; None: there is none."""
+        """Return the journal of an unfinished restore; None: none. Raises ProjectError for one that cannot be read."""
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
+            raw.pop("half", None)
+            lists = {name: tuple(raw.get(name, ())) for name in ("done", "aside", "kept", "copied")}
+            return cls(**raw | lists | {"wanted": Wanted(**raw["wanted"])})
         except FileNotFoundError:
             return None
-        raw.pop("half", None)
-        lists = {name: tuple(raw.get(name, ())) for name in ("done", "aside", "kept", "copied")}
-        return cls(**raw | lists | {"wanted": Wanted(**raw["wanted"])})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise unreadable(path, "restore", error) from None
 
     def write(self, path: Path) -> None:
         """Write the journal to a file, also whether the data is half replaced, which the lock reads."""
@@ -153,6 +155,15 @@ class Journal:
         if self.half != half_by_steps(touched=self.touched, done=self.done):
             noted["half"] = self.half
         stack_file.write(path, json.dumps(noted, indent=2))
+
+
+def unreadable(path: Path, what: str, error: Exception) -> ProjectError:
+    """Return the error for a file of an unfinished restore or import that cannot be read. what: which of the two."""
+    return ProjectError(
+        f"{path} cannot be read ({error}). It says what an unfinished {what} has done: the data may be half replaced. "
+        "Where it is another user's, become that user. Else docs/backup-and-restore.md says how to go on without it; "
+        "remove no volume before"
+    )
 
 
 def of_earlier_version(environment: Environment, path: Path) -> Journal | None:

@@ -43,6 +43,12 @@ list_anew() {
     if [ -e "$1" ]; then echo "file ${1##*/} seq $(number "$1") type i" >> $manifest; fi
     echo "list anew"
 }
+# The moment up to which an RDB file has everything: its save's begin, which it notes itself. The file's own time is the
+# end of the save, when writes of minutes may be missing in it. $1: the file that is read, $2: the one with its time.
+saved() {
+    begun=$(redis-check-rdb "$1" 2> /dev/null | sed -n "s/.* AUX FIELD ctime = '\([0-9][0-9]*\)'\$/\1/p" | head -n 1)
+    echo "${begun:-$(stat -c %Y "$2")}"
+}
 # Lets Redis' own tool cut, and notes what is left: bytes of the last file, and the moment of its last command.
 cut_off() {
     { yes || :; } 2> /dev/null | redis-check-aof --fix "$whole" > /tmp/check 2>&1 ||
@@ -114,7 +120,7 @@ cut)
     if [ -n "$said" ]; then refuse "$said"; fi
     cat /tmp/read
     # A file of no command at all: what is kept is what the base has.
-    if [ "$size" = 0 ] || [ "$last" = "$base" ]; then kept=${kept:-$(stat -c %Y "$1/$base")}; fi
+    if [ "$size" = 0 ] || [ "$last" = "$base" ]; then kept=${kept:-$(saved "$base" "$1/$base")}; fi
     echo "kept $kept"
     echo "bytes $(($(stat -c %s "$1/$last") - size))"
     echo "commands $(tail -c "+$((size + 1))" "$1/$last" | grep -acE '^\*[0-9]+.$' || :)"
@@ -125,7 +131,7 @@ snapshot)
     redis-check-rdb dump.rdb > /tmp/check 2>&1 || refuse "$(grep -a ERROR -A 1 /tmp/check | tail -n 1)"
     rm -rf $folder appendonly.aof
     appendonly=no
-    echo "kept $(stat -c %Y "$1/dump.rdb")"
+    echo "kept $(saved dump.rdb "$1/dump.rdb")"
     ;;
 esac
 if [ "$3" != cut ]; then

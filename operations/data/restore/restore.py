@@ -9,6 +9,7 @@ begins.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from operations.data import volume_names
@@ -32,9 +33,12 @@ def restore(workspace: Workspace, *, up: Up, to: str = "", backup: str = "", sou
     return _restore(workspace, wanted(workspace.settings(), to=to, backup=backup, source=source), up, importing=False)
 
 
-def put_imported(workspace: Workspace, source: str, up: Up) -> Restored:
-    """Put an import's copy in place, or resume that. Only an import calls this. Raises as `restore` does."""
-    return _restore(workspace, wanted(workspace.settings(), source=source), up, importing=True)
+def put_imported(workspace: Workspace, source: str, up: Up, noted: Callable[[], None]) -> Restored:
+    """Put an import's copy in place, or resume that. Only an import calls this. Raises as `restore` does.
+
+    noted: notes in the import's plan that it is done.
+    """
+    return _restore(workspace, wanted(workspace.settings(), source=source), up, importing=True, noted=noted)
 
 
 def mend(workspace: Workspace, way: Mend, up: Up) -> Restored:
@@ -42,7 +46,9 @@ def mend(workspace: Workspace, way: Mend, up: Up) -> Restored:
     return _restore(workspace, Wanted(mend=way), up, importing=False)
 
 
-def _restore(workspace: Workspace, asked: Wanted, up: Up, *, importing: bool) -> Restored:
+def _restore(
+    workspace: Workspace, asked: Wanted, up: Up, *, importing: bool, noted: Callable[[], None] = lambda: None
+) -> Restored:
     environment = workspace.settings()
     path = journal_path(workspace)
     say = workspace.reporter.say
@@ -68,7 +74,7 @@ def _restore(workspace: Workspace, asked: Wanted, up: Up, *, importing: bool) ->
                 fetch = workspace.typed("restore FROM=offsite")
                 say(f"The off-site copy of {journal.stamp} stays; a new one is fetched by: {fetch}")
         journal.write(path)
-        restoring = Restore(environment, hands, journal, path, say)
+        restoring = Restore(environment, hands, journal, path, say, noted)
         try:
             return restoring.run()
         except ProjectError as error:

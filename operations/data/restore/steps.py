@@ -53,6 +53,8 @@ class Restore:
     path: Path
     """Path of the journal."""
     say: Callable[[str], None]
+    noted: Callable[[], None] = lambda: None
+    """Called when all is done, and before the journal is removed: after that nothing says that it was done."""
 
     @property
     def _users(self) -> tuple[tuple[str, ...], ...]:
@@ -93,6 +95,7 @@ class Restore:
                 self.say(f"[{number}/{len(steps)}] {title}")
                 do()
                 self._note(replace(self.journal, done=(*self.journal.done, key)))
+        self.noted()
         self.forget()
         aside = self.journal.aside
         return Restored(
@@ -192,7 +195,8 @@ class Restore:
         return self._new("backup") if self.journal.wanted.source == OFFSITE else self.hands.data_of("backup")
 
     def _fetch(self) -> None:
-        self.hands.make(self._store())
+        # An earlier attempt may have fetched all of it and was cut off before its note: a full volume is refused.
+        self._empty("backup")
         self.hands.program("offsite", "pull", store=self._store(), online=True)
 
     def _check(self) -> None:
@@ -203,7 +207,7 @@ class Restore:
         _enough(free, 2 * held, self.environment.name)
         if asked.mend:
             return  # the repair has already tried this on a copy
-        into = self._empty()
+        into = self._empty(asked.server)
         words = ("check-restore", *asked.words, "--into", INTO)
         self.hands.program(*words, store=self._store(), into=into, present=self._present())
 
@@ -211,7 +215,7 @@ class Restore:
         asked = self.journal.wanted
         if asked.mend:
             self._stop()
-            self.hands.mend(asked.mend, self._empty())
+            self.hands.mend(asked.mend, self._empty(asked.server))
             return
         if asked.backup == LATEST and asked.source != OFFSITE:
             # The application stops first, because a later write would not be in the restored data.
@@ -219,7 +223,7 @@ class Restore:
             # The backup server stops last, so that it gets all of the WAL; then none of its jobs locks the backups.
             self._stop()
         words, present = ("restore", *asked.words, "--into", INTO), self._present()
-        self.hands.program(*words, store=self._store(), into=self._empty(), present=present)
+        self.hands.program(*words, store=self._store(), into=self._empty(asked.server), present=present)
 
     def _present(self) -> str:
         """Volume with what `latest` is to lose nothing of; empty where it was lost, or an older moment is asked for.
@@ -230,9 +234,9 @@ class Restore:
         newest = asked.backup == LATEST and asked.source != OFFSITE and not (journal.lost or journal.touched)
         return self.hands.data_of("postgres") if newest else ""
 
-    def _empty(self) -> str:
-        """Return an empty volume for the restored data, since an earlier attempt may have filled a part of it."""
-        volume = self._new(self.journal.wanted.server)
+    def _empty(self, server: Server) -> str:
+        """Return an empty volume for a server's restored data: an earlier attempt may have filled a part of it."""
+        volume = self._new(server)
         self.hands.remove(volume)
         self.hands.make(volume)
         return volume
@@ -258,6 +262,12 @@ class Restore:
         self.hands.copy(self.hands.data_of(server), before, whole=None)
         self._note(replace(self.journal, kept=(*self.journal.kept, before)))
 
+    def _kept(self, server: Server) -> bool:
+        """Tell whether the last volume that a server's data was set aside in is there and complete."""
+        prefix = f"{self.environment.prefix}-{server}{BEFORE}"
+        own = [each for each in self.journal.kept if each.startswith(prefix)]
+        return bool(own) and self.hands.whole(own[-1], server)
+
     def _put(self, server: Server) -> None:
         self._stop()  # again: somebody may have brought the stack up since an interruption
         data, copied = self.hands.data_of(server), self.journal.copied
@@ -265,6 +275,9 @@ class Restore:
             self.hands.release(data)
             if self.hands.whole(data, server):
                 return
+        elif self.hands.whole(data, server) and not self._kept(server):
+            # Somebody's prune may have removed what was set aside: no container holds it, and a step may take hours.
+            self._keep(server)
         others = tuple(each for each in copied if each != server)
         self._note(replace(self.journal, touched=True, copied=others))
         self.hands.copy(self._replacement(server), data, whole=server)

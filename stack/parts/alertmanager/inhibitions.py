@@ -10,6 +10,8 @@ from stack.parts.alertmanager.routing import TEST_ALERT, WATCHDOG, matcher
 from stack.parts.api import spec as api
 from stack.parts.blackbox_exporter import spec as blackbox_exporter
 from stack.parts.ingress import spec as ingress
+from stack.parts.worker import spec as worker
+from stack.settings.ingress import Ingress
 
 # More severe alert, the milder alerts that it inhibits, and the labels that are equal if both are about the same thing.
 _SAYS_MORE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
@@ -25,11 +27,14 @@ _UNHEALTHY = "ContainerUnhealthy"
 _NOTICED = frozenset({"ContainerUnhealthy", "ProbeFailed", "TargetDown"})
 # Service of an alert about one replica, which is a part of its own.
 _REPLICA = f"{api.JOB}-[0-9]+"
+# They answer that they are not ready without a part whose failure they have symptoms of. The ingress and the backup
+# server have such symptoms as well, and answer their health checks and probes all the same.
+_READY_BY_OTHERS = frozenset({api.JOB, worker.PART})
 # Any of them keeps users out, and says more than a page that does not answer.
 _KEEPS_USERS_OUT = frozenset({down_alert(api.JOB), down_alert(ingress.PART), "IngressNoReplica"})
 
 
-def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
+def inhibitions(alerts: Iterable[Alert], ingress_settings: Ingress) -> Iterator[dict[str, Any]]:
     """Yield the inhibition rules: an alert inhibits the alerts that it explains.
 
     alerts: all alerts of the environment. Nothing inhibits the Watchdog and the test alert.
@@ -65,7 +70,8 @@ def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
             "equal": ["service"],
         }
     if out := _KEEPS_USERS_OUT & {alert.name for alert in known}:
-        pages = matcher("service", blackbox_exporter.PUBLIC, ingress.PART)
+        # With a domain the ingress answers its own page by itself.
+        pages = matcher("service", blackbox_exporter.PUBLIC, *([] if ingress_settings.domain else [ingress.PART]))
         yield {
             "source_matchers": [matcher("alertname", *out)],
             "target_matchers": [matcher("alertname", "ProbeFailed"), pages],
@@ -88,9 +94,8 @@ def inhibitions(alerts: Iterable[Alert]) -> Iterator[dict[str, Any]]:
         if symptoms:
             names = {alert.name for alert in symptoms}
             yield {"source_matchers": source, "target_matchers": [matcher("alertname", *names)]}
-        others = {alert.service for alert in symptoms} - {part}
+        others = _READY_BY_OTHERS & {alert.service for alert in symptoms} - {part}
         if others and down_alert(part) in down:
-            # Parts with such symptoms are not ready without this part, so their health checks and probes fail too.
             others |= {_REPLICA} if api.JOB in others else set()
             targets = [matcher("alertname", _UNHEALTHY, "ProbeFailed"), matcher("service", *others)]
             yield {"source_matchers": [*source], "target_matchers": targets}

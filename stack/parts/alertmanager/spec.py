@@ -83,6 +83,6 @@ def alertmanager_yml(environment: Environment, alerts: Sequence[Alert]) -> str:
         "templates": [f"{access.FOLDER}/{messages.FILE}"],
         "route": route(environment),
         "receivers": list(receivers(environment)),
-        "inhibit_rules": list(inhibitions(alerts)),
+        "inhibit_rules": list(inhibitions(alerts, environment.settings.ingress)),
     }
     return yaml_text(document)

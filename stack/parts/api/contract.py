@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypedDict
 from urllib.parse import quote
 
@@ -67,6 +67,12 @@ def given(environment: Environment, settings: Application) -> Given:
 def started(settings: Application, *command: str) -> tuple[str, ...]:
     """Return a command of the application with the prefix that puts its secrets where the image reads them."""
     return (*(_START if settings.secrets_as == "environment" else ()), *command)
+
+
+def start_of(entrypoint: Sequence[str]) -> tuple[str, ...]:
+    """Return the part of a container's entrypoint that reads its secrets, for another command in it; empty: none."""
+    start = tuple(entrypoint[: len(_START)])
+    return start if start[:-1] == _START[:-1] and SECRETS in start[-1] else ()
 
 
 def writable(settings: Application) -> Mapping[str, str]:

@@ -17,12 +17,18 @@ from stack.spec.service import NotScraped, ServiceSpec
 PART = "migrations"
 REFERENCE = ("python", "-m", "samokoder.migrate")
 
-# docker-init sends SIGTERM only to the shell, so the shell passes it on, for the migration to roll back.
+# docker-init sends SIGTERM only to the shell, so the shell passes it on and waits until the migration has rolled back.
+# The signal ends the first `wait` before that, and with the shell the container would end.
 _KEEP = """\
 rm -f /tmp/applied
 "$@" &
-trap "kill -TERM $!" TERM
-wait $! || exit
+stopped=
+trap 'stopped=yes; kill -TERM $! || :' TERM
+until wait $!; do
+    status=$?
+    kill -0 $! 2> /dev/null || exit $status
+done
+if [ -n "$stopped" ]; then exit; fi
 trap - TERM
 touch /tmp/applied
 exec sleep infinity

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Recording, Severity, Text, number, share
+from stack.monitoring.alerts import Alert, Group, Outlasts, Recording, Severity, Text, number, share
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
@@ -142,7 +142,9 @@ def _burns(slo: Slo, environment: Environment) -> Iterator[Alert]:
             name=slo.alert,
             labels={"burn": f"{rate}x"},
             expression=f"{slo.ratio(burn.long)} > {rate} * {budget} and {slo.ratio(burn.short)} > {rate} * {budget} "
-            f"and {every} * sum_over_time({slo.bad.name}[{burn.long}]) >= {least}",
+            f"and {every} * sum_over_time({slo.bad.name}[{burn.long}]) >= {least}"
+            # A slow burn wakes nobody, and says truly what is left of the budget.
+            + (_no_store_was_down(burn.short) if severity == "critical" else ""),
             wait=burn.wait,
             severity=severity,
             symptom_of=STORES,
@@ -159,6 +161,12 @@ def _burns(slo: Slo, environment: Environment) -> Iterator[Alert]:
         )
 
 
+def _no_store_was_down(window: str) -> str:
+    """Return the rest of an expression: the errors of an outage stay in a window for longer than the outage's alert."""
+    down = 'ALERTS{alertname=~"PostgresDown|RedisDown",alertstate="firing"}'
+    return f" unless on () max_over_time({down}[{window}])"
+
+
 def _availability() -> Iterator[Alert]:
     yield alert(
         name="ApiDown",
@@ -166,6 +174,7 @@ def _availability() -> Iterator[Alert]:
         expression='(sum(up{job="api"}) or vector(0)) == 0',
         wait="2m",
         severity="critical",
+        outlasts=Outlasts.MISSING,
         summary=Text(en="the API is down", ru="API не работает"),
         description=Text(
             en='Replicas of the API that Prometheus can reach: {{ printf "%.0f" $value }}.',
@@ -190,7 +199,7 @@ def _availability() -> Iterator[Alert]:
 def _signals(alerts: Alerts) -> Iterator[Alert]:
     yield alert(
         name="ApiErrorRateHigh",
-        expression=f"api:http_errors:ratio_rate5m > {share(alerts.api_error_percent)}",
+        expression=f"api:http_errors:ratio_rate5m > {share(alerts.api_error_percent)}{_no_store_was_down('5m')}",
         wait="5m",
         severity="warning",
         symptom_of=STORES,

@@ -55,7 +55,7 @@ def kinds(environment: Environment) -> dict[str, str]:
     base = {"base": settings.base_schedule} if environment.physical_backups else {}
     copies = {} if environment.managed_redis else {"redis": settings.redis_schedule}
     files = {"workspace": settings.workspace_schedule} if environment.settings.workspace.path else {}
-    return {**base, "dump": settings.dump_schedule, **copies, **files}
+    return {**base, "dump": environment.dump_schedule, **copies, **files}
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -124,7 +124,7 @@ def backup_json(environment: Environment, database: dict[str, Any]) -> str:
         "workspace": {"host": WORKSPACE, "port": WORKSPACE_PORT} if environment.settings.workspace.path else None,
         "schedules": {
             "base": settings.base_schedule,
-            "dump": settings.dump_schedule,
+            "dump": environment.dump_schedule,
             "redis": settings.redis_schedule,
             "workspace": settings.workspace_schedule,
             "verify": settings.verify_schedule,

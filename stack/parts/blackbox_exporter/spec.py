@@ -16,7 +16,9 @@ PART = "blackbox-exporter"
 PORT = 9115
 JOB = "probe"
 PUBLIC = "public"
-"""Label `service` of a public address, whose probe passes through several parts."""
+"""Label `service` of an address that leads to the own ingress, so that the probe passes through several parts."""
+EXTERNAL = "external"
+"""Label `service` of any other address: what is wrong there may have nothing to do with this stack."""
 OPEN = "http_2xx"
 GUARDED = "http_401"
 """Module for a page with a password: 401 counts as success. The exporter gets no password: it probes any address that a
@@ -95,7 +97,8 @@ def probe_jobs(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterat
         for part in parts
         if part.publish
     ]
-    own, urls = [*_domain(environment.settings.ingress)], environment.settings.blackbox_exporter.urls
+    ingress, urls = environment.settings.ingress, environment.settings.blackbox_exporter.urls
+    own = [*_domain(ingress)]
     if by_family(environment):
         pages += [
             {"targets": own, "labels": {"service": PUBLIC, FAMILY: family, "__param_module": module}}
@@ -104,9 +107,12 @@ def probe_jobs(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterat
         urls = [url for url in urls if url not in own]
     else:
         urls = [*urls, *own]
-    if urls:
+    origins = {*_origins(ingress)}
+    for service, leads_here in ((PUBLIC, True), (EXTERNAL, False)):
         # Without duplicates, because the domain may also be among the configured addresses.
-        pages.append({"targets": list(dict.fromkeys(urls)), "labels": {"service": PUBLIC, "__param_module": OPEN}})
+        targets = list(dict.fromkeys(url for url in urls if (_origin(url) in origins) is leads_here))
+        if targets:
+            pages.append({"targets": targets, "labels": {"service": service, "__param_module": OPEN}})
     yield {
         "job_name": JOB,
         "metrics_path": "/probe",
@@ -124,3 +130,18 @@ def _domain(ingress: Ingress) -> Iterator[str]:
     """Yield the service's own public address if there is a domain; its probe also measures the certificate's expiry."""
     if ingress.domain:
         yield f"{ingress.url}/health"
+
+
+def _origins(ingress: Ingress) -> Iterator[str]:
+    """Yield how each address begins that leads to the own ingress, as far as the settings tell."""
+    # The team's Traefik uses its own ports, and these are the usual ones.
+    http, https = (80, 443) if ingress.kind == "traefik" else (ingress.port, ingress.https_port)
+    for scheme, port, usual in (("http", http, 80), ("https", https, 443)):
+        for host in filter(None, (ingress.domain, ingress.bind_address)):
+            yield f"{scheme}://{host}:{port}"
+            if port == usual:
+                yield f"{scheme}://{host}"
+
+
+def _origin(url: str) -> str:
+    return "/".join(url.split("/")[:3]).lower()

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Severity, Text, down_alert, number, share
+from stack.monitoring.alerts import Alert, Group, Outlasts, Severity, Text, down_alert, number, share
+from stack.parts.api.rules import STORES
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
@@ -35,9 +36,10 @@ def group(environment: Environment, parts: Sequence[ServiceSpec], waits: Mapping
     ours = named(environment, severities)
     part = f'{{{{ reReplaceAll "^{environment.prefix}-" "" $labels.name }}}}'
     unhealthy = (
-        _unhealthy(named(environment, names), part, severity)
+        _unhealthy(named(environment, names), part, severity, outlasts)
         for severity in sorted(set(severities.values()))
-        if (names := [name for name, has in severities.items() if has == severity])
+        for outlasts in (Outlasts.PROBES, Outlasts.DEPENDENTS)
+        if (names := [name for name, has in severities.items() if (has, _outlasts(name)) == (severity, outlasts)])
     )
     return Group(name="containers", rules=[*missing, *unhealthy, *_alerts(environment.settings.alerts, ours, part)])
 
@@ -45,6 +47,11 @@ def group(environment: Environment, parts: Sequence[ServiceSpec], waits: Mapping
 def named(environment: Environment, parts: Iterable[str]) -> str:
     """Return the selector of some parts' containers."""
     return f'name=~"{environment.prefix}-({"|".join(parts)})"'
+
+
+def _outlasts(part: str) -> Outlasts:
+    """Return what the unhealthy container of a part keeps back."""
+    return Outlasts.DEPENDENTS if part in STORES else Outlasts.PROBES
 
 
 def _missing_wait(down: str) -> str:
@@ -69,6 +76,7 @@ def _missing(part: str, name: str, severity: Severity, wait: str) -> Alert:
         wait=wait,
         severity=severity,
         service=part,
+        outlasts=Outlasts.UNHEALTHY,
         summary=Text(en=f"container of {part} is missing", ru=f"нет контейнера {part}"),
         description=Text(
             en=f"cAdvisor does not see {name} on the engine.", ru=f"cAdvisor не видит {name} на Docker-хосте."
@@ -76,7 +84,7 @@ def _missing(part: str, name: str, severity: Severity, wait: str) -> Alert:
     )
 
 
-def _unhealthy(ours: str, part: str, severity: Severity) -> Alert:
+def _unhealthy(ours: str, part: str, severity: Severity, outlasts: Outlasts) -> Alert:
     return alert(
         name="ContainerUnhealthy",
         # 1 is healthy, 0 unhealthy or starting, -1 without a health check.
@@ -84,6 +92,7 @@ def _unhealthy(ours: str, part: str, severity: Severity) -> Alert:
         wait="5m",
         severity=severity,
         service=part,
+        outlasts=outlasts,
         summary=Text(en="{{ $labels.name }} is unhealthy", ru="{{ $labels.name }}: проверка здоровья не проходит"),
         description=Text(
             en="Its health check fails, or has not succeeded once since its start.",

@@ -19,6 +19,9 @@ _SLOW_SECONDS = 2
 _SLOW_FORGOTTEN_SECONDS = 10
 """Seconds until a failure for slowness is forgotten. Two slow replicas may exclude each other; this is well below the
 time that a request waits for a replica (`lb_try_duration`), so such requests are still served."""
+_OTHER_SECONDS = 5
+"""Seconds in which another replica, perhaps a slow one, must answer, so that an error counts as a failure."""
+_ILL = "ill"
 _LEAST_SETTLED_SECONDS = FAILED_PROBES + _SLOW_SECONDS + 3
 COUNTED_HANDLER = "log_append"
 """Label `handler` in Caddy's metrics: every handler counts the requests that pass it; this one counts each one once."""
@@ -279,8 +282,9 @@ def _probes(environment: Environment) -> str:
     proxies for users' requests skip a replica with FAILED_PROBES failures. Users' requests themselves are not counted,
     so no client can make a replica look unhealthy.
 
-    A replica that refuses the connection or answers with an error has failed. A slow replica has failed only while
-    another replica answers fast: on a host without free CPU all replicas are slow, and none would be left to serve.
+    A replica that refuses the connection has failed. A slow replica has failed only while another replica answers fast:
+    on a host without free CPU all replicas are slow, and none would be left to serve. A replica that answers with an
+    error has failed only while another replica is well: what all replicas need may be down, and some paths work still.
     """
     parts = environment.parts_of("api")
     clock = _block(
@@ -289,10 +293,10 @@ def _probes(environment: Environment) -> str:
         "health_uri /health",
         "health_interval 1s",
         # Longer than all requests below together, because an interrupted check is not counted as a failure.
-        f"health_timeout {2 * _SLOW_SECONDS + 2 * len(parts) + 2}s",
+        f"health_timeout {2 * _SLOW_SECONDS + (_OTHER_SECONDS + 1) * len(parts) + 2}s",
         _block("health_headers", "Upstream {http.reverse_proxy.active.target_upstream}"),
     )
-    ill = _block("handle_response @ill", "error 502")
+    ill = _block("handle_response @ill", f'error "{_ILL}" 502')
     asked = [
         line
         for part in parts
@@ -303,33 +307,42 @@ def _probes(environment: Environment) -> str:
     ]
     # Caddy answers 502, not 504, if resolving the name or connecting times out.
     late = "expression `{http.error.status_code} == 504 || {http.error.message}.contains('timeout')`"
+    told = f"expression `{{http.error.message}} == '{_ILL}'`"
+    settled = settled_seconds(environment) - 1
+    soon = min(settled, _SLOW_FORGOTTEN_SECONDS)
     failed = [
         line
         for part in parts
         for line in (
             _block(f"@slow-{part}", f"header Upstream {_address(part)}", late),
-            _slow(environment, part),
-            _counted(f"@{part}", part, settled_seconds(environment) - 1),
+            _while_another_is_well(environment, "slow", part, within=1, forgotten=soon),
+            _block(f"@ill-{part}", f"header Upstream {_address(part)}", told),
+            # A slow replica is better than one that answers with errors.
+            _while_another_is_well(environment, "ill", part, within=_OTHER_SECONDS, forgotten=settled),
+            _counted(f"@{part}", part, settled),
         )
     ]
     return _block(f"http://:{PROBES_PORT}", "bind 127.0.0.1", *asked, clock, _block("handle_errors 502 504", *failed))
 
 
-def _slow(environment: Environment, part: str) -> str:
-    """Return the block that counts a slow replica's failure, if another replica that gets requests answers at once."""
+def _while_another_is_well(environment: Environment, how: str, part: str, *, within: int, forgotten: int) -> str:
+    """Return the block that counts a replica's failure, if another replica that gets requests is well.
+
+    how: names the failure's matcher. within: seconds in which the other replica must answer. forgotten: seconds after
+    which the failure does not count any more.
+    """
     others = [_dial(other) for other in environment.parts_of("api") if other != part]
     if not others:
-        return f"respond @slow-{part} 504"
-    seconds = min(settled_seconds(environment) - 1, _SLOW_FORGOTTEN_SECONDS)
+        return f"respond @{how}-{part} 504"
     return _block(
-        f"reverse_proxy @slow-{part} {' '.join(others)}",
+        f"reverse_proxy @{how}-{part} {' '.join(others)}",
         "lb_policy round_robin",
         f"max_fails {FAILED_PROBES}",
         # Try each of the other replicas, because the first one may hang as well.
         *([f"lb_retries {len(others) - 1}"] if len(others) > 1 else []),
         "@well status 2xx",
-        _block("handle_response @well", _counted("", part, seconds)),
-        _limits(1),
+        _block("handle_response @well", _counted("", part, forgotten)),
+        _limits(within),
     )
 
 

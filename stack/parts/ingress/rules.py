@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from stack.common.names import API_PORT
-from stack.monitoring.alerts import Alert, Group, Text, number, share
+from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share
+from stack.parts.api.rules import STORES
 from stack.parts.ingress.caddyfile import COUNTED_HANDLER
 from stack.parts.ingress.spec import PART
 from stack.settings.alerts import Alerts
@@ -35,6 +36,7 @@ def _alerts(alerts: Alerts) -> Iterator[Alert]:
         # On a first `make up` Prometheus is there a minute before the ingress, which waits for the API.
         wait="150s",
         severity="critical",
+        outlasts=Outlasts.MISSING,
         summary=Text(en="the ingress is down", ru="входной прокси не работает"),
         description=Text(
             en="Prometheus cannot reach it, and most likely users cannot either: it is their only way in.",
@@ -47,7 +49,8 @@ def _alerts(alerts: Alerts) -> Iterator[Alert]:
         # A minute longer than ApiDown: were it told first, both would be sent.
         wait="3m",
         severity="critical",
-        symptom_of=frozenset({"api"}),
+        symptom_of=STORES | {"api"},
+        outlasts=Outlasts.PROBES,
         summary=Text(
             en="the ingress has no replica to send requests to", ru="входному прокси некому передавать запросы"
         ),
@@ -71,5 +74,5 @@ def _alerts(alerts: Alerts) -> Iterator[Alert]:
             ru="{{ $value | humanizePercentage }} ответов входного прокси за пять минут — 5xx; "
             f"порог — {number(alerts.api_error_percent)}%.",
         ),
-        symptom_of=frozenset({"postgres", "redis"}),
+        symptom_of=STORES,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Text, number, share
+from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share
 from stack.parts.postgres.collations import METRIC
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
@@ -38,6 +38,7 @@ def _availability() -> Iterator[Alert]:
         expression='pg_up == 0 or absent(pg_up{job="postgres-exporter"}) and on (job) up{job="postgres-exporter"} == 1',
         wait="1m",
         severity="critical",
+        outlasts=Outlasts.MISSING,
         summary=Text(en="PostgreSQL is down", ru="PostgreSQL не работает"),
         description=Text(
             en="It does not answer its exporter: it is down, out of reach, or refuses the exporter's login.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Text, keeps_back, number, unseen_seconds
+from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, unseen_seconds
 from stack.parts.alertmanager import rules as alertmanager
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
@@ -45,7 +45,7 @@ def _watchdog(environment: Environment) -> Alert:
         wait="",
         severity="none",
         # A heart must not go on beating after it should stop.
-        keeps="",
+        outlasts=None,
         summary=Text(en="the chain of alerts works", ru="цепочка оповещений работает"),
         description=Text(
             en="Always firing: when it stops arriving, nothing else would arrive either.",
@@ -128,7 +128,7 @@ def _storage(environment: Environment) -> Iterator[Alert]:
         expression=f"0 * absent_over_time(up[{window}s])",
         wait="1m",
         severity="critical",
-        keeps=keeps_back(environment),
+        outlasts=Outlasts.EVERYTHING,
         summary=stores_nothing,
         description=old_values,
     )
@@ -137,7 +137,19 @@ def _storage(environment: Environment) -> Iterator[Alert]:
         expression='sum without (type) (rate(prometheus_tsdb_head_samples_appended_total{job="prometheus"}[5m])) <= 0',
         wait="10m",
         severity="critical",
-        keeps=keeps_back(environment),
+        outlasts=Outlasts.EVERYTHING,
+        summary=stores_nothing,
+        description=old_values,
+    )
+    # After a clock that was set back every series refuses what is older than its newest sample, and the other rules see
+    # the first pass of that time. Two minutes are left out for clocks that are corrected a little.
+    yield alert(
+        name="PrometheusNotIngesting",
+        labels={"series": "ahead"},
+        expression="0 * max(present_over_time(up[1d] offset -1d2m))",
+        wait="1m",
+        severity="critical",
+        outlasts=Outlasts.EVERYTHING,
         summary=stores_nothing,
         description=old_values,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Text, number, share
+from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
@@ -28,6 +28,7 @@ def _availability() -> Iterator[Alert]:
         expression='redis_up == 0 or absent(redis_up{job="redis-exporter"}) and on (job) up{job="redis-exporter"} == 1',
         wait="1m",
         severity="critical",
+        outlasts=Outlasts.MISSING,
         summary=Text(en="Redis is down", ru="Redis не работает"),
         description=Text(
             en="It does not answer its exporter: it is down, out of reach, or refuses the exporter's login.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Text, number, share
+from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
@@ -28,6 +28,7 @@ def _alerts(alerts: Alerts) -> Iterator[Alert]:
         expression='(sum(up{job="worker"}) or vector(0)) == 0',
         wait="2m",
         severity="critical",
+        outlasts=Outlasts.MISSING,
         summary=Text(en="the worker is down", ru="обработчик заданий не работает"),
         description=Text(
             en='Workers that Prometheus can reach: {{ printf "%.0f" $value }}; jobs wait.',

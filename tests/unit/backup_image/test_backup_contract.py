@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import get_args
 
@@ -18,7 +18,7 @@ from tests.recording import CASES, DATABASE_URL, ROOT, case_environment
 
 sys.path.insert(0, str(ROOT / "backup_image"))  # the server is no package of this project
 
-from samokoder_backup import entries, metrics
+from samokoder_backup import copies, entries, metrics
 from samokoder_backup import settings as server
 
 
@@ -33,6 +33,29 @@ def test_the_server_reads_what_it_is_told(case: str) -> None:
     assert set(settings.kinds()) == backup.kinds(environment).keys(), "an alert would wait for what nobody makes"
     assert (settings.offsite is None) == (environment.offsite is None)
     assert settings.schedules.drill == environment.settings.backup.drill_schedule
+
+
+def dump_of(moment: datetime) -> copies.Copy:
+    return copies.Copy(f"dump-{moment:%Y%m%dT%H%M%SZ}", "dump", Path(), moment, 1, "", (), 0)
+
+
+def test_of_dumps_each_six_hours_one_of_before_this_mornings_mistake_stays() -> None:
+    start = datetime(2026, 1, 1, 0, 15, tzinfo=UTC)
+    made = [dump_of(start + timedelta(hours=6 * number)) for number in range(400)]
+    kept = sorted(copies._kept(read("managed"), "dump", made))
+    newest = [each.id for each in made[-4:]]
+    assert kept[-4:] == newest, "what was deleted this morning is in the one of last night alone"
+    days = {identifier[len("dump-") :][:8] for identifier in kept}
+    assert {f"{made[-1].finished - timedelta(days=number):%Y%m%d}" for number in range(7)} <= days, "seven days"
+    assert len(kept) <= 4 + 7 + 4 + 6
+
+
+def test_of_dumps_of_each_day_as_many_stay_as_before() -> None:
+    start = datetime(2026, 1, 1, 3, 15, tzinfo=UTC)
+    made = [dump_of(start + timedelta(days=number)) for number in range(100)]
+    kept = copies._kept(read("staging"), "dump", made)
+    assert {each.id for each in made[-7:]} <= kept
+    assert len(kept) <= 7 + 4 + 6
 
 
 def test_the_server_is_where_the_stack_looks_for_it() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 
 import pytest
 
@@ -213,3 +214,17 @@ def test_a_duration_is_written_as_docker_writes_it_back(given: int, text: str) -
 )
 def test_cores_are_written_as_the_provider_reads_them_back(given: float, text: str) -> None:
     assert cpus_text(given) == text, "another spelling would be a difference at every preview"
+    assert reported(text) == text
+
+
+def reported(text: str) -> str:
+    """What the provider (kreuzwerker/terraform-provider-docker, internal/provider/helpers.go) reads back."""
+    read = f"{Decimal(text):.9f}"
+    return f"{Decimal(text):.1f}" if read.count("0") == 9 else read.rstrip("0")
+
+
+def test_each_limit_of_cores_that_the_settings_take_limits_to_that_and_is_no_difference_in_a_preview() -> None:
+    for thousandths in (*range(10, 1000), *range(1000, 128_001, 10)):
+        text = cpus_text(thousandths / 1000)
+        assert abs(Decimal(text) - Decimal(thousandths) / 1000) <= Decimal("1e-9"), f"0.01 was no limit: {text}"
+        assert reported(text) == text, "the container would be replaced at every refresh"

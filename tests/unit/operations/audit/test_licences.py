@@ -44,6 +44,57 @@ def test_who_uses_a_package_is_told_also_where_another_package_asks_for_it() -> 
     assert "program" in users["grpcio"], "pulumi asks for it"
 
 
+def lock(tmp_path: Path, text: str) -> dict[str, tuple[str, ...]]:
+    """Return the users of the packages of a uv.lock in which `own` is ours and asks for `a[x]`."""
+    own = """
+[[package]]
+name = "own"
+source = { editable = "." }
+dependencies = [{ name = "a", extra = ["x"] }]
+"""
+    (tmp_path / "uv.lock").write_text(own + text)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(licences, "ROOT", tmp_path)
+        return licences._users()
+
+
+@pytest.mark.timeout(20)
+def test_extras_that_ask_for_each_other_come_to_an_end(tmp_path: Path) -> None:
+    text = """
+[[package]]
+name = "a"
+[package.optional-dependencies]
+x = [{ name = "a", extra = ["y"] }, { name = "b", extra = ["z"] }]
+y = [{ name = "a", extra = ["x"] }, { name = "c" }]
+[[package]]
+name = "b"
+dependencies = [{ name = "a" }]
+[package.optional-dependencies]
+z = [{ name = "a", extra = ["x"] }, { name = "d" }]
+[[package]]
+name = "c"
+[[package]]
+name = "d"
+"""
+    assert set(lock(tmp_path, text)) == {"a", "b", "c", "d"}
+
+
+def test_of_two_versions_of_a_package_each_has_its_dependencies(tmp_path: Path) -> None:
+    text = """
+[[package]]
+name = "a"
+version = "1"
+[package.optional-dependencies]
+x = [{ name = "of-the-old-one" }]
+[[package]]
+name = "a"
+version = "2"
+[[package]]
+name = "of-the-old-one"
+"""
+    assert set(lock(tmp_path, text)) == {"a", "of-the-old-one"}, "its licence would be looked at by nobody"
+
+
 def test_every_exception_is_still_needed_and_says_why() -> None:
     listed = {each.name: each.licence for each in [*licences.python_packages(), *licences.images()]}
     for name, (licence, why) in EXCEPTIONS.items():

@@ -279,3 +279,37 @@ def test_after_ctrl_c_it_is_said_how_an_up_goes_on(
         command.main(["up", "--env", "staging"])
     assert ended.value.code == 130
     assert "What is finished is kept. Go on with: make up" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "named"),
+    [
+        (["up", "--env", "prod"], "", "prod"),
+        (["up", "--env=prod"], "", "prod"),
+        (["up", "-e", "prod"], "", "prod"),
+        (["up", "-eprod"], "", "prod"),
+        (["up", "-ye", "prod"], "", "prod"),
+        (["up", "-e", "prod", "-e", "another"], "", "another"),
+        (["up", "-e", "prod"], "another", "prod"),
+        (["up"], "prod", "prod"),
+        (["up"], "", "staging"),
+        (["drift", "--repair", "-e", "prod"], "", "prod"),
+    ],
+)
+def test_how_an_up_goes_on_names_the_environment_that_it_was_typed_for(
+    words: list[str], variable: str, named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise ProjectError("it failed")
+
+    for place in ("operations.cli.common.workspace_of", "operations.cli.asking.where_state"):
+        monkeypatch.setattr(place, failing)
+    monkeypatch.delenv("ENV", raising=False)
+    monkeypatch.delenv("MAKEFLAGS", raising=False)
+    if variable:
+        monkeypatch.setenv("ENV", variable)
+    with pytest.raises(SystemExit):
+        command.main(words)
+    again = "drift ARGS=--repair" if words[0] == "drift" else "up"
+    expected = f"Go on with: make {again}{'' if named == 'staging' else f' ENV={named}'}\n"
+    assert expected in capsys.readouterr().err, "pasted, it would go on in another environment"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +23,11 @@ from operations.errors import ProjectError
 from operations.lifecycle import up as lifecycle_up
 from operations.rotation import rotate
 from operations.workspace import lock
+from operations.workspace.generations import Step
 from operations.workspace.workspace import Workspace
 from stack.common.names import PART_LABEL
+from stack.settings.rotation import Phase
+from tests.unit.stack.spec.test_generations import state
 
 SINCE = datetime(2026, 11, 23, tzinfo=UTC)
 THERE = [
@@ -50,7 +55,16 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     for module, name in ((lock, "held"), (lifecycle_up, "bring_up"), (containers, "stop"), (steps.Restore, "run")):
         monkeypatch.setattr(module, name, changed)
     monkeypatch.setattr(Journal, "write", changed)
+    is_at(tmp_path, "secret_key", 1)
     return Workspace(home=tmp_path)
+
+
+def is_at(home: Path, secret: str, generation: int, phase: Phase = "") -> None:
+    """Put the state after an `up` with this step of a rotation into a workspace."""
+    folder = home / "state/.pulumi/stacks/samokoder"
+    folder.mkdir(parents=True, exist_ok=True)
+    latest = state(secret, generation, phase)
+    (folder / "staging.json").write_text(json.dumps({"checkpoint": {"latest": latest}}))
 
 
 def test_a_restore_says_its_steps_who_is_stopped_and_what_is_set_aside(workspace: Workspace) -> None:
@@ -100,6 +114,40 @@ def test_a_rotation_says_each_step_and_what_it_waits_for(workspace: Workspace) -
     assert "expired" not in "".join(dry_run.of_rotation(workspace, "secret-key", retire_now=True))
     with pytest.raises(ProjectError, match="is not rotated"):
         dry_run.of_rotation(workspace, "app-secret-key")
+
+
+def at_step(workspace: Workspace, generation: int, phase: Phase) -> Workspace:
+    """The same workspace with the stack file that `rotate` has written after this step."""
+    files = workspace.folder / "files"
+    files.mkdir(exist_ok=True)
+    step = Step(generation=generation, phase=phase)
+    (files / "Pulumi.staging.yaml").write_text(rotate.write("config: {}\n", "redis_app", step))
+    return replace(workspace, stack_files=files)
+
+
+def test_a_rotation_that_somebodys_up_has_undone_is_told_from_the_state(workspace: Workspace) -> None:
+    workspace = at_step(workspace, 2, "overlap")
+    is_at(workspace.folder, "redis_app", 2, "overlap")
+    said = dry_run.of_rotation(workspace, "redis-app")
+    assert said[0] == "redis-app: going on after 'overlap'. Each step is an `up`:"
+    assert len(said) == 3
+    is_at(workspace.folder, "redis_app", 1)
+    said = dry_run.of_rotation(workspace, "redis-app")
+    assert said[0] == (
+        "redis-app: somebody's `up` has undone steps of this rotation; going on at 'prepare'. Each step is an `up`:"
+    ), "three steps that begin at `prepare` do not go on after 'overlap'"
+    assert [line.partition("]")[0] for line in said[1:-1]] == ["  [1/3", "  [2/3", "  [3/3"]
+
+
+def test_a_rotation_that_would_be_refused_is_refused(workspace: Workspace) -> None:
+    is_at(workspace.folder, "redis_app", 5)
+    with pytest.raises(ProjectError, match=r"redis-app: generation 5 is there, .* generation 2"):
+        dry_run.of_rotation(at_step(workspace, 1, ""), "redis-app")
+    with pytest.raises(ProjectError, match="has no secrets yet"):
+        dry_run.of_rotation(workspace, "postgres-app")
+    (workspace.folder / "state/.pulumi/stacks/samokoder/staging.json").unlink()
+    with pytest.raises(ProjectError, match="staging is not up: make up"):
+        dry_run.of_rotation(workspace, "redis-app")
 
 
 @pytest.mark.parametrize("words", [["rotate", "secret-key"], ["restore", "--backup", "latest"]])

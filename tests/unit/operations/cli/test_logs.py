@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from docker.errors import APIError, NotFound
 from typer.testing import CliRunner
 
 from operations import __main__ as command
@@ -108,6 +109,44 @@ class Container:
     def logs(self, **options: Any) -> Iterator[bytes]:
         self.asked |= options
         return iter([f"2026-11-29T{at}.000000000Z {text}\n".encode() for at, text in self.lines])
+
+
+def answer(status: int) -> Any:
+    return SimpleNamespace(status_code=status)
+
+
+GONE = NotFound("No such container: 0123", response=answer(404))
+
+
+@dataclass
+class Replaced(Container):
+    """One that a deploy removes after these lines."""
+
+    error: Exception = GONE
+
+    def logs(self, **options: Any) -> Iterator[bytes]:
+        yield from super().logs(**options)
+        raise self.error
+
+
+REMOVED = APIError("409 Client Error", response=answer(409), explanation="container is marked for removal")
+
+
+@pytest.mark.parametrize("error", [GONE, REMOVED], ids=["gone", "going"])
+@pytest.mark.parametrize("option", [[], ["--follow"]])
+def test_a_container_that_is_replaced_meanwhile_hides_no_other_parts_log(
+    shown: Callable[..., list[str]], option: list[str], error: Exception
+) -> None:
+    replaced = Replaced([("14:00:00", "zero")], error=error)
+    found = shown(*option, worker=replaced, api=Container([("14:00:01", "one")]))
+    assert {"api    | 2026-11-29 14:00:01Z one", "worker | 2026-11-29 14:00:00Z zero"} < set(found)
+    (told,) = (line for line in found if "replaced" in line)
+    assert told.startswith("worker: "), "which one is not whole"
+
+
+def test_another_error_of_the_engine_ends_the_command(shown: Callable[..., list[str]]) -> None:
+    error = APIError("500 Server Error", response=answer(500))
+    shown(status=1, api=Replaced([], error=error), worker=Container([]))
 
 
 @pytest.fixture

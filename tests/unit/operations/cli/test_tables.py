@@ -124,7 +124,7 @@ def printed(table: Callable[[Console], None], width: int) -> str:
 @pytest.mark.parametrize("name", TABLES)
 def test_no_line_of_a_table_is_over_the_width(name: str, width: int) -> None:
     shown = printed(TABLES[name], width)
-    commands = ("What to type", "  make ", "For one of them")
+    commands = ("What to type", "  make ", "For the newest one")
     wide = [line for line in shown.splitlines() if len(line.rstrip()) > width and not line.startswith(commands)]
     assert not wide, f"a terminal breaks it where nobody wants it: {wide}"
 
@@ -165,7 +165,16 @@ def test_moments_of_backups_are_copied_from_one_line_and_lie_within_their_range(
         "later than the first moment and earlier than the last one, or the restore is refused"
     )
     assert "  from 2026-11-27 12:00:01+00 to now\n" in shown, "what two backups both can restore is one range"
-    assert "make restore TO='2026-11-27 12:00:01+00'" in shown, "who is woken copies a whole command"
+    assert "\nFor the newest one: make restore BACKUP=latest\n" in shown, "who is woken copies a whole command"
+    assert "make restore TO='2026" not in shown, "the range's first moment goes back as far as is possible: a week"
+
+
+def test_where_no_range_lasts_until_now_the_command_to_copy_has_the_newest_moment() -> None:
+    ended = [backup(9, until=NOON - timedelta(days=8)), backup(5, until=NOON - timedelta(days=2))]
+    shown = printed(lambda console: tables.show_backups(console, "staging", ended), 80)
+    assert "For the newest one: make restore TO='2026-11-27 12:00:00+00'" in shown, "it loses least"
+    dump = printed(lambda console: tables.show_backups(console, "staging", [backup(1, "dump")]), 80)
+    assert "make restore" not in dump, "no moment can be restored"
 
 
 def test_ranges_that_touch_are_one_and_a_gap_stays() -> None:

@@ -377,13 +377,81 @@ def test_the_version_before_is_the_one_that_was_not_left(clone: Clone, monkeypat
 def test_a_commit_with_a_broken_stack_file_is_passed_over(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     clone.put(1)
     good = clone.file.read_text()
-    for broken in ("config: {\n", "config: all\n", "- config\n", "config:\n  samokoder:api: '{}'\n"):
-        clone.file.write_text(broken)
+    for broken in (
+        *("config: {\n", "config: all\n", "- config\n", "config:\n  samokoder:api: '{}'\n"),
+        *("config:\n  other: 2026-02-30\n", "config:\n  8000: 1\n", "config: &all\n  samokoder:api: *all\n"),
+        "config: {}  # производство\n",
+    ):
+        clone.file.write_text(broken, encoding="cp1251")
         clone.git("commit", "--quiet", "--all", "--message", "broken")
     clone.file.write_text(good)
     clone.put(2)
     running(monkeypatch, api_1=image("api", 2), worker=image("worker", 2))
     assert image_deploy.back(clone.workspace)[0].wanted.images == both(1), "nobody has deployed what cannot be read"
+
+
+SIGNS = """#!/bin/sh
+case "$*" in
+*--verify*) echo "gpg: Good signature from Ada" >&2; echo "[GNUPG:] GOODSIG 0 Ada" ;;
+*) cat >/dev/null
+    printf '\\n[GNUPG:] SIG_CREATED \\n' >&2
+    printf -- '-----BEGIN PGP SIGNATURE-----\\n\\nx\\n-----END PGP SIGNATURE-----\\n' ;;
+esac
+"""
+
+
+def test_the_way_back_is_found_where_git_shows_signatures(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = clone.folder / "gpg"
+    program.write_text(SIGNS)
+    program.chmod(0o755)
+    for key, value in (("gpg.program", str(program)), ("commit.gpgSign", "true"), ("log.showSignature", "true")):
+        clone.git("config", key, value)
+    clone.put(1)
+    clone.put(2)
+    assert "[GNUPG:]" not in clone.git("log", "-1", "--format=%G?")
+    running(monkeypatch, api_1=image("api", 2), worker=image("worker", 2))
+    deploy, earlier = image_deploy.back(clone.workspace)
+    assert deploy.wanted.images == both(1)
+    assert "by Ada: version 1" in earlier.told
+
+
+def test_where_git_refuses_its_own_words_are_shown(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    running(monkeypatch)
+    clone.put(1)
+    (clone.folder / ".git/HEAD").write_text("ref: nowhere\n")
+    with pytest.raises(ProjectError, match=r"fatal: [\s\S]*make deploy API") as told:
+        image_deploy.back(clone.workspace)
+    assert "has no history in Git here" not in str(told.value), "there is one, and Git says why it is not read"
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ProjectError, match=r"No such file[\s\S]*make deploy API"):
+        image_deploy.back(clone.workspace)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ProjectError("the lock is lost"), OSError("disk")])
+def test_a_deploy_that_is_cut_off_says_that_the_file_has_the_new_images(
+    clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("host.progress.Reporter.say", lambda _, text: said.append(text))
+
+    def up(_: Workspace, *, interactive: bool, agree: lifecycle_up.Agree) -> lifecycle_up.Upped:
+        del interactive
+        agree()
+        raise error
+
+    monkeypatch.setattr(image_deploy, "bring_up", up)
+    with pytest.raises(type(error)):
+        image_deploy.plan(clone.workspace, both(1)).run(None, interactive=False)
+    assert clone.version.images == both(1)
+    assert "Pulumi.prod.yaml has the new images. `make up ENV=prod` goes on" in said[-1], "the next `up` deploys them"
+
+    def no() -> None:
+        raise error
+
+    said.clear()
+    with pytest.raises(type(error)):
+        image_deploy.plan(clone.workspace, both(2)).run(no, interactive=False)
+    assert not any("has the new images" in each for each in said), "after a no nothing was written"
 
 
 STRANGERS = {"worker": image("worker", 2), "frontend": image("frontend", 2)}
@@ -480,7 +548,17 @@ def test_without_a_version_before_that_is_said(clone: Clone) -> None:
         image_deploy.back(nowhere)
 
 
-def an_engine(*, there: dict[str, list[str]] | None = None, digest: str = "") -> Any:
+CONTAINERD = {"Driver": "overlayfs", "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}
+GRAPH_DRIVERS = {"Driver": "overlay2", "DriverStatus": [["Backing Filesystem", "extfs"]]}
+
+
+def an_engine(
+    *,
+    there: dict[str, list[str]] | None = None,
+    digest: str = "",
+    about: dict[str, Any] | None = None,
+    refusal: str = "denied",
+) -> Any:
     def get(reference: str) -> Any:
         if reference not in (there or {}):
             raise ImageNotFound(reference)
@@ -489,10 +567,11 @@ def an_engine(*, there: dict[str, list[str]] | None = None, digest: str = "") ->
     def get_registry_data(_: str, *, auth_config: object) -> Any:
         del auth_config
         if not digest:
-            raise APIError("denied")
+            raise APIError(refusal, explanation=refusal)
         return SimpleNamespace(id=digest)
 
-    return SimpleNamespace(images=SimpleNamespace(get=get, get_registry_data=get_registry_data))
+    images = SimpleNamespace(get=get, get_registry_data=get_registry_data)
+    return SimpleNamespace(images=images, info=lambda: about or GRAPH_DRIVERS)
 
 
 def test_a_tag_becomes_the_digest_that_the_registry_has_now() -> None:
@@ -509,5 +588,34 @@ def test_an_image_of_the_engine_alone_is_its_id_and_one_that_nobody_has_is_refus
     for engine in (an_engine(), an_engine(there=pulled)):
         with pytest.raises(ProjectError, match=r"docker login registry.example.org"):
             registry.pinned(engine, "registry.example.org/api:1")
+    away = an_engine(there=pulled, about=CONTAINERD, refusal="no such host")
+    with pytest.raises(ProjectError, match="no such host"):
+        registry.pinned(away, "registry.example.org/api:1")
     with pytest.raises(ProjectError, match="neither a tag nor a digest"):
         registry.pinned(an_engine(), "registry.example.org/api")
+
+
+@pytest.mark.parametrize("name", ["api:1", "samokoder/api:1"])
+def test_an_image_that_was_built_is_its_id_on_containerds_store_too_and_never_a_strangers(name: str) -> None:
+    built = {name: [f"{name.partition(':')[0]}@sha256:{'a' * 64}"]}
+    engine = an_engine(there=built, digest="sha256:" + "c" * 64, about=CONTAINERD)
+    assert registry.pinned(engine, name) == "sha256:" + "a" * 64, "somebody on Docker Hub may have that name"
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "unauthorized: authentication required",
+        "errors: denied: requested access to the resource is denied",
+        "manifest unknown: manifest unknown",
+        "registry.example.org/api:1: not found",
+        "name unknown: repository name not known to registry",
+        "repository does not exist or may require 'docker login'",
+    ],
+)
+def test_an_image_with_a_registrys_name_that_is_not_pushed_is_its_id_on_containerds_store(refusal: str) -> None:
+    built = {"registry.example.org/api:1": ["registry.example.org/api@sha256:" + "a" * 64]}
+    engine = an_engine(there=built, about=CONTAINERD, refusal=refusal)
+    assert registry.pinned(engine, "registry.example.org/api:1") == "sha256:" + "a" * 64
+    pushed = an_engine(there=built, digest="sha256:" + "b" * 64, about=CONTAINERD)
+    assert registry.pinned(pushed, "registry.example.org/api:1").endswith("@sha256:" + "b" * 64)

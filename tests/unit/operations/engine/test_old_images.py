@@ -24,6 +24,7 @@ class Engine:
 
     def __init__(self, notes: dict[str, list[str]]) -> None:
         self.removed: list[str] = []
+        self.noted: set[str] = set()
         self.images = SimpleNamespace(get=lambda name: SimpleNamespace(attrs=self._image(name)))
         self.api = SimpleNamespace(
             containers=lambda **_: [], remove_image=lambda name, **_: self.removed.append(name.rpartition(":")[2])
@@ -32,7 +33,10 @@ class Engine:
             SimpleNamespace(name=name, remove=lambda: None, attrs={"Labels": {LABEL: name, NOTED: self._note(noted)}})
             for name, noted in notes.items()
         ]
-        self.volumes = SimpleNamespace(list=lambda **_: volumes, create=lambda *_, **__: None)
+        self.volumes = SimpleNamespace(list=lambda **_: volumes, create=self._create)
+
+    def _create(self, _name: str, labels: dict[str, str]) -> None:
+        self.noted = {each["reference"] for each in json.loads(labels[NOTED])}
 
     def _image(self, name: str) -> dict[str, Any]:
         digest = name.partition("@")[2]
@@ -49,6 +53,13 @@ def test_an_image_that_another_environment_goes_back_to_stays_whatever_its_tag_t
     environment = environment_of("staging", {"api": {"image": run[-1]}})
     old_images.tidy(engine, environment, lambda _: None)  # type: ignore[arg-type]
     assert engine.removed == [f"{number:064x}" for number in (2, 3)], "production cannot go back to number 1"
+
+
+def test_what_runs_is_noted_also_where_all_images_stay() -> None:
+    engine = Engine({})
+    environment = environment_of("prod", {"api": {"image": reference(1, "main")}, "keepImages": 0})
+    old_images.note(engine, environment, lambda _: None)  # type: ignore[arg-type]
+    assert reference(1, "main") in engine.noted, "staging, which brought it, removes what production goes back to"
 
 
 def test_the_note_is_known_by_its_name() -> None:

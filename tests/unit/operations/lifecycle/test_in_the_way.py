@@ -40,6 +40,10 @@ class Given:
     """Whether `edge` has it already."""
     no_ipv6: str = ""
     tried: list[dict[str, object]] = field(default_factory=list)
+    killed: bool = False
+    """Before the network by which it is tried is removed."""
+    left: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Such networks that are there, and their labels."""
 
     @property
     def run(self) -> Any:
@@ -54,7 +58,9 @@ class Given:
             ],
         )
         edge = SimpleNamespace(attrs={"Containers": self.on_edge})
-        networks = SimpleNamespace(create=self._create, get={"samokoder-staging-edge": edge}.__getitem__)
+        networks = SimpleNamespace(
+            create=self._create, get={"samokoder-staging-edge": edge}.__getitem__, list=self._labelled
+        )
         client = SimpleNamespace(api=api, networks=networks, close=lambda: None)
         resources = [
             {"type": NETWORK if name in self.networks else CONTAINER, "id": f"id of {name}", "inputs": {"name": name}}
@@ -67,14 +73,28 @@ class Given:
         )
         return SimpleNamespace(workspace=workspace, deployment=lambda: {"resources": resources})
 
-    def _create(self, name: str, **asked: object) -> Any:
+    def _create(self, name: str, *, labels: dict[str, str] | None = None, **asked: object) -> Any:
         self.tried.append(asked)
         if asked.get("enable_ipv6") and self.no_ipv6:
             raise docker.errors.APIError("500 Server Error", explanation=self.no_ipv6)
         if self.no_addresses:
             raise docker.errors.APIError(self.no_addresses)
         self.made.append(name)
-        return SimpleNamespace(remove=lambda: self.made.remove(name))
+        self.left[name] = labels or {}
+        if self.killed:
+            raise SystemExit
+        return self._network(name)
+
+    def _labelled(self, *, filters: dict[str, str]) -> list[Any]:
+        name, _, value = filters["label"].partition("=")
+        return [self._network(each) for each, labels in self.left.items() if labels.get(name) == value]
+
+    def _network(self, name: str) -> Any:
+        def remove() -> None:
+            self.made.remove(name)
+            del self.left[name]
+
+        return SimpleNamespace(remove=remove)
 
     def refusal(self) -> str:
         with pytest.raises(ProjectError) as refused:
@@ -173,6 +193,22 @@ def test_an_engine_without_addresses_is_told_with_the_ways_out(said: str) -> Non
     told = why(given.run)
     assert "docker network prune" in told
     assert "default-address-pools" in told
+
+
+@pytest.mark.parametrize("kind", ["addresses", "ipv6"])
+def test_the_network_of_a_try_that_was_killed_is_removed_by_the_next_run_and_another_environments_stays(
+    kind: str,
+) -> None:
+    given = Given(killed=True, config={"network": {"ipv6": True}} if kind == "ipv6" else {})
+    with pytest.raises(SystemExit):
+        refuse(given.run) if kind == "ipv6" else why(given.run)
+    assert len(given.made) == 1, "nothing was tried"
+    (labels,) = given.left.values()
+    given.made.append("samokoder-tried-theirs")
+    given.left["samokoder-tried-theirs"] = dict.fromkeys(labels, "prod")
+    given.killed = False
+    refuse(given.run)
+    assert given.made == ["samokoder-tried-theirs"], "each one takes a range of addresses from the engine for ever"
 
 
 def test_nothing_is_said_of_addresses_where_they_are_not_the_reason() -> None:

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from operations import __main__ as command
+from operations.errors import ProjectError
 from operations.lifecycle import preview
 
 
@@ -34,4 +35,17 @@ def test_each_field_is_shown_where_it_is_asked_for(
 
 def test_fields_as_json_are_no_form_that_there_is(words: list[tuple[str, ...]]) -> None:
     assert CliRunner().invoke(command.app, ["preview", "--diff", "--json"]).exit_code == 2, "wrong usage"
+    assert not words
+
+
+@pytest.mark.parametrize("option", [[], ["--json"], ["--diff"]])
+def test_what_up_refuses_is_refused_in_each_form(
+    words: list[tuple[str, ...]], option: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise ProjectError("the engine has no such network")
+
+    monkeypatch.setattr("operations.lifecycle.in_the_way.refuse_missing_networks", refuse)
+    answer = CliRunner().invoke(command.app, ["preview", *option])
+    assert isinstance(answer.exception, ProjectError), "CI would merge what cannot be brought up"
     assert not words

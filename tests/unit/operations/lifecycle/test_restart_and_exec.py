@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,11 @@ from operations.errors import ProjectError
 from operations.lifecycle import restart as restarting
 from operations.workspace import known, lock
 from operations.workspace.workspace import Workspace
+from stack.catalogue import specs
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
+from stack.parts.api import contract
+from stack.settings.app import Application
+from tests.recording import DIGEST, environment_of
 
 
 @dataclass
@@ -32,6 +37,7 @@ class Engine:
     after: dict[str, str] = field(default_factory=dict)
     done: list[tuple[str, int]] = field(default_factory=list)
     asked: list[Any] = field(default_factory=list)
+    entrypoint: Sequence[str] | None = None
 
     def client(self) -> Any:
         return SimpleNamespace(containers=self, close=lambda: None)
@@ -47,7 +53,8 @@ class Engine:
             self.done.append((part, timeout))
             state["Health"] = {"Status": self.after.get(part, "healthy")}
 
-        attrs = {"State": state, "Config": {"StopTimeout": 45 if part.startswith("api") else None}}
+        config = {"StopTimeout": 45 if part.startswith("api") else None, "Entrypoint": self.entrypoint}
+        attrs = {"State": state, "Config": config}
         return SimpleNamespace(
             attrs=attrs,
             labels={PART_LABEL: part},
@@ -138,6 +145,35 @@ def test_a_command_runs_in_the_first_replica_and_its_status_is_passed_on(
     answer = CliRunner().invoke(command.app, ["exec", "api", "--", "ls", "-l", "--env"])
     assert answer.exit_code == 3, "a script must see that the command failed"
     assert ran == [("api-1", ["ls", "-l", "--env"])], "what stands after -- is the command's"
+
+
+@pytest.mark.parametrize("part", ["api-1", "worker", "migrations"])
+@pytest.mark.parametrize("way", ["environment", "files"])
+def test_a_command_has_the_secrets_that_its_containers_own_process_has(
+    part: str, way: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del workspace
+    application = {"image": f"registry.example.org/samokoder/api:1@{DIGEST}", "secretsAs": way}
+    values = {"api": application, "worker": application, "migrations": {"command": ["alembic", "upgrade", "head"]}}
+    (spec,) = [each for each in specs(environment_of("staging", values)) if each.part == part]
+    engine = Engine({part: "healthy"}, entrypoint=spec.entrypoint or None)
+    monkeypatch.setattr(known, "connect", lambda *_, **__: engine.client())
+    ran: list[list[str]] = []
+
+    def run(_: object, __: object, words: list[str]) -> int:
+        ran.append(words)
+        return 0
+
+    monkeypatch.setattr(session, "run", run)
+    answer = CliRunner().invoke(command.app, ["exec", part, "--", "alembic", "current"])
+    assert answer.exit_code == 0, answer.output
+    settings = Application.model_validate(application)
+    assert ran == [[*contract.started(settings, "alembic", "current")]], "it ends without its settings"
+
+
+@pytest.mark.parametrize("entrypoint", [["python"], ["python", "-I", "-S", "-c", "print()"], ["tini", "--"], []])
+def test_an_images_own_entrypoint_is_left_alone(entrypoint: list[str]) -> None:
+    assert contract.start_of(entrypoint) == ()
 
 
 def test_a_session_names_the_engine_and_takes_no_other_user_or_right(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -30,7 +31,13 @@ from operations.workspace.workspace import Workspace
 from tests.recording import environment_of
 
 
-def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: tuple[str, ...] = ()) -> tuple[str, ...]:
+def handed(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    production: bool = False,
+    gone: tuple[str, ...] = (),
+    parts: tuple[PartStatus, ...] = (),
+) -> tuple[str, ...]:
     """Bring up; return the words that Pulumi gets."""
     words: list[tuple[str, ...]] = []
     settings = SimpleNamespace(settings=SimpleNamespace(production=production))
@@ -47,7 +54,7 @@ def handed(monkeypatch: pytest.MonkeyPatch, *, production: bool = False, gone: t
     monkeypatch.setattr("operations.lifecycle.in_the_way.refuse", lambda *_: None)
     monkeypatch.setattr(unfinished, "give_own_password", lambda _: None)
     monkeypatch.setattr(lifecycle_up, "_gone", lambda *_: list(gone))
-    monkeypatch.setattr(lifecycle_up, "live_status", lambda _: [])
+    monkeypatch.setattr(lifecycle_up, "live_status", lambda _: list(parts))
     monkeypatch.setattr(lifecycle_up, "note", lambda _: None)
     lifecycle_up._up(cast("Workspace", workspace), cast("PulumiRun", run), interactive=True, empty=())
     (only,) = words
@@ -59,6 +66,16 @@ def test_production_is_previewed_before_anything_is_changed_and_other_environmen
 ) -> None:
     assert "--skip-preview" in handed(monkeypatch)
     assert "--skip-preview" not in handed(monkeypatch, production=True), "what cannot be done ends half way"
+
+
+def test_an_up_that_changes_nothing_says_why_a_part_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(lifecycle_up, "tell_failures", lambda *_: told.append("why"))
+    row = PartStatus(part="api-1", state="running", health="healthy")
+    handed(monkeypatch, parts=(row,))
+    assert not told
+    handed(monkeypatch, parts=(replace(row, health="unhealthy"),))
+    assert told, "`Not healthy: api-1` says neither since when nor what its log says"
 
 
 def test_up_notes_which_images_run_on_the_data_before_it_may_remove_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +149,25 @@ def test_a_restore_that_was_cut_off_while_up_waited_for_the_lock_is_seen(
     monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: run_on(workspace, words))
     monkeypatch.setattr(lifecycle_up, "_up", lambda *_, **__: pytest.fail("half a database would be started"))
     with pytest.raises(ProjectError, match="make restore"):
+        lifecycle_up.bring_up(workspace, interactive=False)
+
+
+def test_up_judges_the_state_again_once_it_has_the_lock(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked: list[bool] = []
+
+    @contextlib.contextmanager
+    def held(*_: object) -> Iterator[Workspace]:
+        locked.append(True)
+        yield workspace
+
+    def refuse(*_: object) -> None:
+        raise ProjectError("changed by another run" if locked else "too early")
+
+    monkeypatch.setattr(lock, "held", held)
+    monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: run_on(workspace, []))
+    monkeypatch.setattr(lifecycle_up, "refuse_changed", refuse)
+    monkeypatch.setattr(lifecycle_up, "_up", lambda *_, **__: pytest.fail("it goes by what was there before"))
+    with pytest.raises(ProjectError, match="changed by another run"):
         lifecycle_up.bring_up(workspace, interactive=False)
 
 

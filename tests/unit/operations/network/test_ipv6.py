@@ -88,14 +88,16 @@ def asked(values: Mapping[str, Any]) -> list[tuple[str, str, tuple[str, ...]]]:
     return [
         (each["labels"].get("family", ""), each["labels"]["__param_module"], tuple(each["targets"]))
         for each in job["static_configs"]
-        if each["labels"]["service"] == blackbox_exporter.PUBLIC
+        if each["labels"]["service"] in {blackbox_exporter.PUBLIC, blackbox_exporter.EXTERNAL}
     ]
 
 
 def test_the_public_name_is_asked_by_each_family_where_it_has_both() -> None:
     own, other = f"https://{NAME}/health", "https://www.example.org/"
     urls = {"blackboxExporter": {"urls": [own, other]}}
-    assert asked({"ingress": PUBLIC, **urls}) == [("", "http_2xx", (own, other))], "an older engine has no IPv6"
+    assert asked({"ingress": PUBLIC, **urls}) == [("", "http_2xx", (own,)), ("", "http_2xx", (other,))], (
+        "an older engine has no IPv6"
+    )
     assert asked({"ingress": PUBLIC, **urls, **SIX}) == [
         ("IPv4", "http_2xx_ipv4", (own,)),
         ("IPv6", "http_2xx_ipv6", (own,)),

@@ -585,6 +585,26 @@ def test_a_rotation_asks_once_before_its_first_step_and_a_no_changes_nothing(sta
     assert len(stack.ups) == 3
 
 
+@pytest.mark.parametrize("written", [(1, ""), (2, "prepare")])
+def test_grafana_is_handed_its_password_before_the_state_calls_it_in_use(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, written: tuple[int, Phase]
+) -> None:
+    """A person may have written the phase `prepare`, so that no rotation has handed it over."""
+    did: list[tuple[str, Phase]] = []
+
+    def up(workspace: Workspace, **_: object) -> None:
+        did.append(("up", workspace.settings().settings.rotating.grafana_admin))
+
+    monkeypatch.setattr(rotate, "bring_up", up)
+    monkeypatch.setattr(rotate, "rotate_grafana", lambda _, __, step, ___: did.append(("handed over", step.phase)))
+    monkeypatch.setattr(rotate, "_done", lambda *_: None)
+    monkeypatch.setattr(rotate, "label", lambda _: "redis-app")  # a secret that this stack has
+    at = Step(generation=written[0], phase=written[1])
+    stack.workspace.committed_file.write_text(rotate.write("config: {}\n", "grafana_admin", at), encoding="utf-8")
+    rotate.rotate(stack.workspace, "grafana-admin", interactive=False)
+    assert did[-2:] == [("handed over", "prepare"), ("up", "")]
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_rotation_that_is_killed_goes_on_and_does_not_begin_again(stack: Stack, number: int) -> None:
     stack.dies_at = number
@@ -667,7 +687,7 @@ def test_the_rest_of_a_workspaces_own_configuration_stays(stack: Stack) -> None:
     own = replace(
         stack.workspace, extra_config={"samokoder:rotation": {"secretKey": 3}, "samokoder:api": {"cpus": 2.0}}
     )
-    stepped = rotate.at(own, "redis_app", Step(generation=2, phase="overlap"))
+    stepped = plan.at(own, "redis_app", Step(generation=2, phase="overlap"))
     settings = stepped.settings().settings
     assert (settings.rotation.secret_key, settings.rotation.redis_app, settings.api.cpus) == (3, 2, 2.0)
 

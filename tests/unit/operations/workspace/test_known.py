@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +28,14 @@ BROKEN = {
     "no YAML": "config: {\n",
     "no mapping": "- config\n",
     "a configuration that is none": "config: all\n",
+    "a date": "config:\n  samokoder:api: {environment: {RELEASE: 2026-11-23}}\n",
+    "a date that no calendar has": "config:\n  samokoder:api: {environment: {RELEASE: 2026-02-30}}\n",
+    "a number as a key": "config:\n  8000: samokoder:api\n",
+    "a mapping that has itself": "config: &all\n  samokoder:api: {environment: *all}\n",
+    "another encoding": "config: {}  # производство\n",
 }
+ENCODING = "cp1251"
+"""Of the files; an editor of old writes it where there are letters that are not ASCII."""
 URL = "http://127.0.0.1:13000"
 OUTPUTS = {
     "dockerHost": "unix:///run/of-the-state.sock",
@@ -47,7 +57,7 @@ class Said(Reporter):
 @pytest.fixture
 def broken(tmp_path: Path) -> Callable[..., tuple[Workspace, Said]]:
     def make(text: str, *, state: bool = True) -> tuple[Workspace, Said]:
-        (tmp_path / "Pulumi.prod.yaml").write_text(text)
+        (tmp_path / "Pulumi.prod.yaml").write_text(text, encoding=ENCODING)
         home, said = tmp_path / "home", Said()
         stacks = home / "state/.pulumi/stacks" / PROJECT
         stacks.mkdir(parents=True)
@@ -137,6 +147,48 @@ def test_what_is_not_up_is_called_so_whatever_the_stack_file_says(
         assert not workspace.stack_file.exists(), "who only reads makes no stack"
 
 
+def test_the_state_of_another_user_hides_nothing_that_runs_and_is_named(
+    broken: Callable[..., tuple[Workspace, Said]],
+    engine: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    workspace, said = broken("config: {}\n")
+    denied(monkeypatch, workspace.folder)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
+    engine.parts = ["grafana", "worker"]
+    rows = {row.part: row.state for row in known.status(known.of(workspace))}
+    assert rows == {"grafana": "running", "worker": "running"}
+    assert str(workspace.folder) in said.told[0], "which file"
+    for words in (["doctor"], ["up"], ["password"], ["pulumi", "--", "stack"], ["rotate"]):
+        with pytest.raises(SystemExit) as ended:
+            command.main([words[0], "--env", "prod", *words[1:]])
+        assert ended.value.code == 1
+        shown = capsys.readouterr().err
+        assert f"{workspace.folder}/" in shown, "no traceback, but the file that cannot be read"
+        assert "belongs to" in shown, "who ran `make up` before, with sudo"
+
+
+def denied(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Have the system refuse what is in the folder, as it does to all but root for a folder of root's."""
+    opens, stats = io.open, os.stat
+
+    def refused(path: Any) -> None:
+        if isinstance(path, str | Path) and folder in Path(path).parents:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    def opened(path: Any, *words: Any, **options: Any) -> Any:
+        refused(path)
+        return opens(path, *words, **options)
+
+    def looked(path: Any, *words: Any, **options: Any) -> Any:
+        refused(path)
+        return stats(path, *words, **options)
+
+    monkeypatch.setattr(io, "open", opened)
+    monkeypatch.setattr(os, "stat", looked)
+
+
 def test_what_runs_is_shown_also_where_two_places_of_the_state_are_named(
     tmp_path: Path, engine: SimpleNamespace
 ) -> None:
@@ -184,7 +236,7 @@ def test_the_addresses_to_forward_are_those_of_the_state_else_those_that_the_con
 
 def in_a_bucket(tmp_path: Path, text: str) -> tuple[Workspace, Said]:
     """Production with this stack file; its state is in a bucket, which nobody asks."""
-    (tmp_path / "Pulumi.prod.yaml").write_text(text)
+    (tmp_path / "Pulumi.prod.yaml").write_text(text, encoding=ENCODING)
     said = Said()
     given = {"PULUMI_BACKEND_URL": "s3://state"}
     home = tmp_path / "home"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from docker.errors import APIError
 from typer.testing import CliRunner
 
 from host.process_ids import start_time
@@ -31,7 +32,7 @@ from operations.lifecycle import down as lifecycle_down
 from operations.lifecycle import up as lifecycle_up
 from operations.lifecycle.restart import restart
 from operations.rotation import rotate
-from operations.workspace import lock, pulumi_state
+from operations.workspace import lock
 from operations.workspace.lock import Holder, held, holders
 from operations.workspace.workspace import Workspace
 from tests.recording import ROOT
@@ -237,6 +238,19 @@ def test_who_is_refused_while_data_is_half_replaced_does_not_mark_a_lock(given: 
     assert not there(given)
 
 
+def test_a_full_disk_does_not_make_anybody_remove_the_lock_of_half_replaced_data(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise APIError("no space left on device")
+
+    with held(workspace(given), "restore"):
+        HALF.write(journal_path(workspace(given)))
+        monkeypatch.setattr(given.client().volumes, "create", full)
+    assert "stays on purpose" in given.said[-1]
+    assert "volume rm" not in given.said[-1], "another clone's `up` would serve half of the data"
+
+
 def test_a_journal_of_an_earlier_version_says_that_the_data_is_half_replaced(given: Given) -> None:
     with held(workspace(given), "restore"):
         HALF.write(path := journal_path(workspace(given)))
@@ -403,34 +417,73 @@ def test_pulumi_itself_takes_it_where_it_changes_something(
     assert taken == ([f"pulumi {words[-1]}"] if locked else [])
 
 
+@contextmanager
+def pulumi_at_work(tmp_path: Path, folder: Path, *words: str, stack: str = "staging") -> Iterator[int]:
+    """A program of this name that runs in a folder until this ends; its process."""
+    program = tmp_path / "pulumi"
+    program.write_text("#!/bin/sh\necho begun\nread line\n")
+    program.chmod(0o755)
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "PULUMI_STACK": stack}
+    with subprocess.Popen(
+        [program, *words], cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout
+            process.stdout.readline()
+            yield process.pid
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("clone", ["this clone", "another clone"])
+@pytest.mark.parametrize("words", [["up", "--yes"], ["--non-interactive", "dn"]])
 def test_a_lock_is_not_taken_over_while_a_pulumi_goes_on_that_its_holder_had_started(
-    given: Given, monkeypatch: pytest.MonkeyPatch
+    given: Given, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clone: str, words: list[str]
 ) -> None:
-    """A Pulumi that outlives the SIGKILL of `samokoder up` changes containers: a restore beside it loses data."""
-    pulumi = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    try:
-        folder = given.folder / "state" / ".pulumi" / "locks" / "organization" / "samokoder" / given.name
-        folder.mkdir(parents=True)
-        note = {
-            "pid": pulumi.pid,
-            "username": "x",
-            "hostname": socket.gethostname(),
-            "timestamp": "2026-11-29T10:00:00Z",
-        }
-        (folder / "1.json").write_text(json.dumps(note))
-        monkeypatch.setattr(
-            pulumi_state.Lock, "is_stale", lambda it: it.process != pulumi.pid or pulumi.poll() is not None
-        )
-        monkeypatch.setattr(lock, "_PULUMI_SECONDS", 0.0)
-        left = hold(given, Holder(doing="up", folder=str(given.folder.absolute()), process=ended()))
-        with pytest.raises(ProjectError, match=rf"Pulumi, which it had started, goes on \(process {pulumi.pid}\)"):
+    """A Pulumi that outlives the SIGKILL of `samokoder up` changes containers: a restore beside it loses data.
+
+    Where its state is does not matter: in a bucket there is no file of Pulumi's own lock.
+    """
+    folder = given.folder if clone == "this clone" else tmp_path / clone / ".samokoder"
+    monkeypatch.setattr(lock, "_PULUMI_SECONDS", 0.0)
+    left = hold(given, Holder(doing="up", folder=str(folder.absolute()), process=ended()))
+    # What a person types to Pulumi runs in the clone.
+    with pulumi_at_work(tmp_path, folder if words[0] == "up" else folder.parent, *words) as pulumi:
+        with pytest.raises(ProjectError, match=rf"Pulumi, which it had started, goes on \(process {pulumi}\)"):
             held(workspace(given), "restore").__enter__()
         assert list(there(given)) == [left], "the one that was refused took another's away, or left its own"
-    finally:
-        pulumi.kill()
-        pulumi.wait()
     with held(workspace(given), "restore"):
         assert left not in there(given)
+
+
+@pytest.mark.parametrize(
+    ("place", "words", "stack"),
+    [("of it", ["up"], "prod"), ("of it", ["preview"], "staging"), ("another", ["up"], "staging")],
+    ids=["another environment's", "it only looks", "another clone's"],
+)
+def test_a_pulumi_of_something_else_keeps_no_lock_from_being_taken_over(
+    given: Given, tmp_path: Path, place: str, words: list[str], stack: str
+) -> None:
+    left = hold(given, Holder(doing="up", folder=str(tmp_path / "of it"), process=ended()))
+    with pulumi_at_work(tmp_path, tmp_path / place, *words, stack=stack), held(workspace(given), "restore"):
+        assert left not in there(given), "nobody could restore while a colleague's preview runs"
+
+
+def test_another_users_pulumi_that_cannot_be_looked_at_may_be_the_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> bool:
+        raise PermissionError
+
+    monkeypatch.setattr(lock, "_is_of_clone", refuse)
+    process = tmp_path / "proc" / "4711"
+    process.mkdir(parents=True)
+    (process / "comm").write_text("pulumi\n")
+    (process / "cmdline").write_text("pulumi\0up\0--yes\0")
+    holder = Holder(doing="up", folder="/home/another/.samokoder", user=process.owner())
+    assert lock.pulumi_of(holder, "staging", tmp_path / "proc") == [4711], "it is of the user whose run is gone"
+    assert lock.pulumi_of(replace(holder, user="nobody else"), "staging", tmp_path / "proc") == []
 
 
 def test_what_pulumi_is_run_by_dies_and_pulumi_is_asked_to_end_as_by_ctrl_c(tmp_path: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
 
 import pytest
+from rich.console import Console
 
 from operations import __main__ as command
+from operations.checks import report_table
+from operations.checks.report import Finding, Report, Verdict
 from operations.clone import ROOT
 from operations.workspace import pasted
 from stack.common.mistakes import InvalidSettingsError, Mistake
@@ -79,3 +83,38 @@ def test_doctor_has_the_same_lines(capsys: pytest.CaptureFixture[str]) -> None:
         command.main(["doctor", "--env", "prod", "--json"])
     (settings, _) = json.loads(capsys.readouterr().out)["checks"]
     assert "make pulumi ENV=prod ARGS='config set --secret samokoder:telegramBotToken'" in settings["why"]
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_doctor_breaks_none_of_them_on_a_terminal(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("operations.cli.common._WIDTH_IN_A_LOG", width)
+    with pytest.raises(SystemExit):
+        command.main(["doctor", "--env", "prod"])
+    table, _, below = capsys.readouterr().out.partition("2 checks,")
+    lines = re.findall(r"^  (?:write:|      ) (.*)$", below, re.MULTILINE)
+    readme = re.findall(r"^make pulumi ENV=prod .*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(lines) == sorted(readme), "a line that a table has broken is pasted as two"
+    assert re.search(r"\d mistakes in the configuration of 'prod',\s+below", table), "and the table says where"
+    assert "config set" not in table, "once is enough"
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_a_command_that_a_table_of_checks_has_broken_stands_below_it_whole(width: int) -> None:
+    typed = pasted.command("prod", "samokoder:network.mtu: 1400")
+    as_root = "printf '%s\\n' net.ipv4.ip_nonlocal_bind=1 net.ipv6.ip_nonlocal_bind=1 > /etc/sysctl.d/samokoder.conf"
+    whys = {
+        "mtu": f"a large packet is lost: {typed}, then make up ENV=prod, which makes the networks anew, all of them",
+        "boot": f"the addresses may come later: as root on the engine's host: `{as_root} && sysctl -p`, or restart it",
+        "short": "not as declared: `make up`",
+    }
+    findings = [Finding(check=name, verdict=Verdict.FAILED, why=why) for name, why in whys.items()]
+    said = io.StringIO()
+    report_table.show(
+        Console(file=said, width=width, highlight=False), Report(title="Doctor", about={}, findings=findings)
+    )
+    table, _, below = said.getvalue().partition("3 checks,")
+    assert typed in table or f"\n  {typed}\n" in below
+    assert f"\n  {as_root} && sysctl -p\n" in below
+    assert "\n  make up\n" not in below, "that one can be copied from the table"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +19,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from host.progress import Reporter
+from host.progress import Reporter, Task
 from offline.pulumi_cli import PulumiInstall
 from operations.workspace import pulumi_cli
 
@@ -143,6 +145,89 @@ def test_the_archive_comes_from_the_second_site_where_the_first_does_not_give_it
         "networks that filter get.pulumi.com and not GitHub would build for minutes"
     )
     assert before in _said(reporter), "why the first did not do is told"
+
+
+def test_of_two_first_runs_one_downloads_and_the_other_waits_and_takes_that(
+    tmp_path: Path, site: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulumi_cli, "build_pulumi", lambda **_: pytest.fail("it was built, which takes minutes"))
+    real, downloads, waits = pulumi_cli._download, list[str](), threading.Event()
+    reporters = [Reporter(Console(file=io.StringIO(), width=200)) for _ in range(2)]
+    said, found = list[str](), list[str]()
+    second = threading.Thread(target=lambda: found.append(get(1)))
+
+    def get(number: int) -> str:
+        return pulumi_cli.ensure_pulumi(
+            cache=tmp_path / "cache",
+            variables=_variables(tmp_path),
+            reporter=reporters[number],
+            downloads=(site(),),
+        ).program
+
+    def download(url: str, target: Path, task: Task) -> None:
+        downloads.append(url)
+        if len(downloads) == 1:
+            # The second run begins while the first one downloads, and goes on until it waits or is done too.
+            second.start()
+            while second.is_alive() and not waits.is_set():
+                time.sleep(0.01)
+        real(url, target, task)
+
+    def say(line: str) -> None:
+        said.append(line)
+        waits.set()
+
+    monkeypatch.setattr(pulumi_cli, "_download", download)
+    monkeypatch.setattr(reporters[1], "say", say)
+    first = get(0)
+    second.join()
+    assert found == [first], "the second run had to build what the first one had just fetched"
+    assert said == [f"Pulumi {pulumi_cli.PULUMI_VERSION}: another run is at it, waiting for it"]
+    assert len(downloads) == 1
+
+
+def test_a_run_that_has_waited_takes_what_the_other_one_has_built(
+    tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install = _built(tmp_path, monkeypatch)
+
+    @contextlib.contextmanager
+    def waited(*_: object, **__: object) -> Iterator[None]:
+        (tmp_path / "cache/offline/pulumi-installed/key/bin").mkdir(parents=True)
+        (tmp_path / "cache/offline/pulumi-installed/key/bin/pulumi").write_text("")
+        yield
+
+    monkeypatch.setattr(pulumi_cli, "exclusive", waited)
+    monkeypatch.setattr(pulumi_cli, "_download", lambda *_: pytest.fail("a site that is silent was asked again"))
+    command = pulumi_cli.ensure_pulumi(
+        cache=tmp_path / "cache", variables=_variables(tmp_path), reporter=reporter, downloads=("http://127.0.0.1:9",)
+    )
+    assert command.program == str(install.bin_dir / "pulumi")
+    assert "building Pulumi" not in _said(reporter)
+
+
+def test_of_two_first_runs_one_installs_the_plugins(
+    tmp_path: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = _variables(tmp_path, PATH=_pulumi_on_path(tmp_path, "v3.260.1"))
+    plugins = tmp_path / "home/.pulumi/plugins"
+    for plugin in plugins.iterdir():
+        plugin.rename(tmp_path / plugin.name)
+    (tmp_path / "bin/pulumi").write_text(
+        f"#!/bin/sh\n[ $1 = version ] && echo v3.260.1 && exit\ntouch {tmp_path}/installs; exit 1\n"
+    )
+
+    @contextlib.contextmanager
+    def waited(*_: object, **__: object) -> Iterator[None]:
+        for name in pulumi_cli._PLUGINS:
+            plugin = f"resource-{name}-v{version(f'pulumi-{name}')}"
+            (tmp_path / plugin).rename(plugins / plugin)
+        yield
+
+    monkeypatch.setattr(pulumi_cli, "exclusive", waited)
+    command = pulumi_cli.ensure_pulumi(cache=tmp_path / "cache", variables=variables, reporter=reporter, downloads=())
+    assert command.program == str(tmp_path / "bin/pulumi")
+    assert not (tmp_path / "installs").exists(), "the other run has installed them while this one waited"
 
 
 def test_the_sums_are_those_of_the_version() -> None:

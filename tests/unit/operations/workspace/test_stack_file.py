@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from operations.errors import ProjectError
-from operations.workspace import stack_file
+from operations.workspace import stack_file, stack_text
 from operations.workspace.workspace import Workspace
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
@@ -93,12 +95,71 @@ def test_an_unknown_environment_is_named_with_those_that_there_are(tmp_path: Pat
         stack_file.committed(tmp_path, "stagin")
 
 
-@pytest.mark.parametrize("text", ["config: [1, 2", "- a list\n"])
-def test_a_broken_stack_file_is_a_readable_error(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("config: [1, 2", "not valid YAML"),
+        ("- a list\n", "must be a mapping"),
+        ("config: {}\nother: 2026-02-30\n", "day is out of range"),
+        ("config: {}\nother: 0x_\n", "invalid literal"),
+        ("config: {}\nother: !!timestamp soon\n", "line 2"),
+        ("config: {}\nother: !!bool x\n", "line 2"),
+        ("config: {}\nother: !!int ''\n", "line 2"),
+        ("config: {}\n# ещё\n", "line 2 is not UTF-8"),
+        ("config:\n  8000: 1\n", "config.8000"),
+        ("config:\n  yes: 1\n", "config.true"),
+        ("config:\n  ~: 1\n", "config.null"),
+        ("config:\n  samokoder:api: {list: [{2026-11-23: x}]}\n", r"config\.samokoder:api\.list\[0\]\.2026-11-23"),
+        ("config: &all\n  samokoder:api: *all\n", "config.samokoder:api contains itself"),
+        ("config:\n  samokoder:api: &all [*all]\n", r"config\.samokoder:api\[0\] contains itself"),
+        ("config: " + "[" * 5_000, "nested"),
+    ],
+)
+def test_a_broken_stack_file_is_a_readable_error(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "Pulumi.staging.yaml").write_text(text, encoding="cp1251")
+
+    with pytest.raises(ProjectError, match=rf"Pulumi\.staging\.yaml[\s\S]*{says}"):
+        stack_file.committed(tmp_path, "staging")
+
+
+def test_a_stack_file_that_cannot_be_read_is_a_readable_error(tmp_path: Path) -> None:
+    (tmp_path / "machine.staging.yaml").mkdir()
+
+    with pytest.raises(ProjectError, match=r"machine\.staging\.yaml cannot be read: Is a directory"):
+        stack_file.load(tmp_path / "machine.staging.yaml")
+
+
+def test_a_key_that_is_there_twice_is_told_before_a_file_is_changed() -> None:
+    text = "config:\n  samokoder:api: {image: a}\n  samokoder:api: {image: b}\n"
+
+    with pytest.raises(ProjectError, match=r'^The stack file, line 3: found duplicate key "samokoder:api"\.$'):
+        stack_text.edited(text, lambda config: config.clear())
+
+
+def test_one_mapping_in_two_places_is_no_mistake(tmp_path: Path) -> None:
+    text = "config:\n  samokoder:api: &one {environment: {A: x}}\n  samokoder:worker: *one\n"
     (tmp_path / "Pulumi.staging.yaml").write_text(text, encoding="utf-8")
 
-    with pytest.raises(ProjectError, match=r"Pulumi\.staging\.yaml"):
-        stack_file.committed(tmp_path, "staging")
+    config = stack_file.committed(tmp_path, "staging")["config"]
+
+    assert config["samokoder:worker"] == config["samokoder:api"]
+
+
+def test_a_value_that_yaml_takes_for_something_else_is_a_mistake_with_what_to_write() -> None:
+    config = yaml.safe_load(
+        "samokoder:api: {environment: {RELEASE: 2026-11-23, KEY: !!binary aGVsbG8=}, cpus: none}\n"
+        "samokoder:smtpPassword: 1999-12-31\nsamokoder:redis: {image: !!set {A}}"
+    )
+
+    with pytest.raises(InvalidSettingsError) as caught:
+        stack_file.read("staging", {"config": config})
+
+    found = {mistake.key: mistake for mistake in caught.value.mistakes}
+    assert found["samokoder:api.environment.RELEASE"].example == 'samokoder:api.environment.RELEASE: "2026-11-23"'
+    assert not {"hello", "1999"} & set(re.findall(r"\w+", str(caught.value))), "they may be secrets"
+    assert {"samokoder:api.environment.KEY", "samokoder:smtpPassword", "samokoder:api.cpus"} <= found.keys(), (
+        "all mistakes at once"
+    )
 
 
 def test_plain_values_are_read_as_pulumi_hands_them_over() -> None:
@@ -136,9 +197,11 @@ def test_before_a_secret_of_the_application_is_set_what_needs_none_of_them_works
 
     with pytest.raises(InvalidSettingsError, match="samokoder:SMTP_PASSWORD"):
         workspace.settings()
-    assert workspace.with_all_secrets().settings().configured_secrets == {"SMTP_PASSWORD"}
+    environment = replace(workspace, incomplete=True).settings()
+    assert environment.settings.application_secrets == ["SMTP_PASSWORD"]
+    assert not environment.configured_secrets
     whole = replace(workspace, extra_config={**listed, "samokoder:SMTP_PASSWORD": {"secure": "v1:x"}})
-    assert whole.with_all_secrets() == whole
+    assert whole.settings() == replace(whole, incomplete=True).settings()
 
 
 @pytest.mark.parametrize("strict", [False, True], ids=["by the defaults", "by each rule that a setting adds"])

@@ -21,7 +21,7 @@ from operations import __main__ as command
 from operations.audit.drift.detect import find_drift
 from operations.checks.alert import send
 from operations.checks.smoke import smoke
-from operations.cli import asking
+from operations.cli import asking, dry_run
 from operations.clone import ROOT
 from operations.delivery import image_deploy
 from operations.delivery.image_deploy import Earlier, Version
@@ -33,6 +33,7 @@ from operations.workspace import lock, pulumi_cli, pulumi_state, stack_file
 from operations.workspace.backend import Backend
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
+from tests.unit.stack.spec.test_generations import state as state_at
 
 BUCKET = "s3://state?endpoint=s3.example.org&s3ForcePathStyle=true"
 
@@ -183,6 +184,48 @@ def test_a_command_that_only_reads_makes_no_state(clone: Path, monkeypatch: pyte
     with pytest.raises(ProjectError, match="staging is not up: make up"):
         READS[name](replace(working(clone), extra_config=tells))
     assert not (clone / ".samokoder").exists(), "the next `up` asks nobody where there is one"
+
+
+def files(clone: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in clone.rglob("*") if path.is_file()}
+
+
+READS_BUCKET: dict[str, Callable[[Workspace], object]] = {
+    **READS,
+    "rotate, listed": lambda it: it.deployment(),
+    "rotate --dry-run": lambda it: dry_run.of_rotation(it, "redis-app"),
+}
+
+
+@pytest.mark.parametrize("name", READS_BUCKET)
+def test_a_command_that_only_reads_makes_no_stack_in_a_bucket(
+    clone: Path, bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(lock, "held", lambda workspace, _: nullcontext(workspace))
+    monkeypatch.setattr(PulumiRun, "pulumi", lambda *words, **_: pytest.fail(f"a bucket without a stack: {words[1:]}"))
+    tells = {"samokoder:alertWebhookUrl": {"secure": "v1:"}, "samokoder:basicAuth": "always"}
+    workspace = replace(working(clone, **{places.VARIABLE: BUCKET}), extra_config=tells)
+    with pytest.raises(ProjectError, match="staging is not up: make up"):
+        READS_BUCKET[name](workspace)
+    assert not (clone / ".samokoder/passphrase").exists(), "a colleague's first `up` makes another one"
+    bucket["stacks"] = {"prod": {}}
+    with pytest.raises(ProjectError, match="staging is not up: make up"):
+        READS_BUCKET[name](workspace)
+
+
+def test_a_dry_run_of_a_rotation_reads_the_state_of_a_bucket_and_writes_nothing(
+    clone: Path, bucket: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket["stacks"] = {"staging": state_at("redis_app", 2, "prepare")}
+    monkeypatch.setattr(PulumiRun, "pulumi", lambda *words, **_: pytest.fail(f"Pulumi was asked for {words[1:]}"))
+    before = files(clone)
+    said = dry_run.of_rotation(working(clone, **{places.VARIABLE: BUCKET}), "redis-app")
+    assert said[0] == "redis-app: generation 2. Each step is an `up`:"
+    assert len(said) == 5
+    assert files(clone) == before, "a dry run writes nothing"
+    bucket["stacks"][places.MOVED_STACK], bucket["tags"] = {}, {places.MOVED_STACK: {places.TO: "s3://new"}}
+    with pytest.raises(ProjectError, match="was moved from"):
+        dry_run.of_rotation(working(clone, **{places.VARIABLE: BUCKET}), "redis-app")
 
 
 def test_a_team_says_where_and_pulumi_yaml_has_it(

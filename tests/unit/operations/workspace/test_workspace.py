@@ -18,7 +18,8 @@ import pytest
 
 from operations.engine.images import third_party_images
 from operations.errors import ProjectError, PulumiFailedError
-from operations.lifecycle.prepare import prepare
+from operations.lifecycle import prepare as preparing
+from operations.lifecycle.prepare import prepare, refuse_changed
 from operations.workspace import origins, pulumi_cli, pulumi_state, stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
@@ -41,7 +42,7 @@ def _workspace(clone: Path, **arguments: Any) -> Workspace:
 
 def _passphrase(workspace: Workspace) -> dict[str, str]:
     run = workspace.pulumi_by("", {}, workspace.backend())
-    return workspace._passphrase(workspace.document(), run)
+    return workspace._passphrase(workspace.document(), run, make=True)
 
 
 def _installed(*, variables: dict[str, str], **_: object) -> SimpleNamespace:
@@ -185,7 +186,7 @@ def test_containers_that_wait_for_health_hold_no_others_back_but_logins_are_few(
 ) -> None:
     monkeypatch.setattr(pulumi_cli, "ensure_pulumi", _installed)
     monkeypatch.setattr(PulumiRun, "mend", lambda _: None)
-    monkeypatch.setattr(PulumiRun, "ensure_stack", lambda *_: None)
+    monkeypatch.setattr(PulumiRun, "ensure_stack", lambda *_, **__: None)
     config = {"samokoder:dockerHost": host} if host else {}
 
     run = _workspace(clone, variables=own, extra_config=config).open()
@@ -407,8 +408,68 @@ def test_a_silent_registry_swaps_nothing_that_comes_from_another_one(clone: Path
     environment = _workspace(clone).settings()
 
     origins.refuse_others(
-        environment, {"resources": FROM_REGISTRY}, {}, built_here=["prometheus"], typed="", command="make up"
+        environment, {"resources": FROM_REGISTRY}, dict, built_here=["prometheus"], typed="", command="make up"
     )
+
+
+@pytest.mark.parametrize(
+    ("machine", "now", "said"),
+    [
+        ({}, "nothing", ""),
+        ({}, "registry", ""),
+        ({}, "here", "images that were built here"),
+        ({"samokoder:images": {"redis": "sha256:" + "b" * 64}}, "here", ""),
+        ({"samokoder:images": {"redis": "sha256:" + "b" * 64}}, "registry", "images of a container registry"),
+        ({"samokoder:unavailable": ["grafana"]}, "grafana", "other data volumes"),
+        (
+            {"samokoder:unavailable": ["grafana"], "samokoder:keptVolumes": {"grafana": "dashboards"}},
+            "grafana",
+            "",
+        ),
+        ({"samokoder:unavailable": ["grafana"]}, "nothing", ""),
+    ],
+)
+def test_what_another_run_changed_while_this_one_built_images_is_seen(
+    clone: Path, machine: dict[str, Any], now: str, said: str
+) -> None:
+    run, workspace = _run(clone, ""), _workspace(clone)
+    volume = {"type": pulumi_state.VOLUME, "urn": "u$v::data-grafana", "outputs": {"name": "dashboards"}}
+    resources = {"registry": FROM_REGISTRY, "here": BUILT_HERE, "grafana": [volume]}
+    _state(run, {"resources": resources.get(now, [])})
+    stack_file.write(workspace.machine_file, stack_file.dump(machine, source="a test"))
+    if said:
+        with pytest.raises(ProjectError, match=rf"(?s)by another run.*Run it again.*{said}"):
+            refuse_changed(workspace, run)
+    else:
+        refuse_changed(workspace, run)
+        given = stack_file.load(workspace.stack_file)["config"]
+        assert {key: given[key] for key in machine} == machine, "a run in the same clone wrote another one for Pulumi"
+
+
+MIRROR = "registry.example.org/mirror/redis:7.4.11@sha256:" + "c" * 64
+
+
+@pytest.mark.parametrize("down", [False, True])
+@pytest.mark.parametrize("production", [False, True])
+def test_a_silent_registry_swaps_nothing_that_a_mirror_gave(clone: Path, *, production: bool, down: bool) -> None:
+    """The line that names the mirror is not in this stack file: another clone, or somebody removed it."""
+    environment = _workspace(clone).settings()
+    settings = environment.settings.model_copy(update={"production": production})
+    environment = environment.model_copy(update={"settings": settings})
+    pulled = {"type": pulumi_state.IMAGE, "urn": "u::redis-def", "inputs": {"name": MIRROR}}
+    state = [DATA] if down else [DATA, pulled, running(MIRROR)]
+    tags = {"samokoder:image-of-redis": MIRROR}
+
+    def up(*built_here: str, typed: str = "") -> None:
+        origins.refuse_others(
+            environment, {"resources": state}, lambda: tags, built_here=built_here, typed=typed, command="make up"
+        )
+
+    with pytest.raises(ProjectError, match=r"(?s)redis.*Nothing was changed"):
+        up("redis")
+    up()
+    if not production:
+        up("redis", typed="1")
 
 
 class Noted:
@@ -451,7 +512,7 @@ def test_an_up_after_a_down_swaps_no_image_under_the_data(
 
     def up() -> None:
         origins.refuse_others(
-            environment, run.deployment(), run.tags(), built_here=built_here, typed=typed, command="make up"
+            environment, run.deployment(), run.tags, built_here=built_here, typed=typed, command="make up"
         )
 
     refused = (before is FROM_REGISTRY and local and (production or typed != "1")) or (
@@ -464,6 +525,33 @@ def test_an_up_after_a_down_swaps_no_image_under_the_data(
         up()
     run.resources = []
     up()  # after `destroy-data` there is nothing that another version could not read
+
+
+@pytest.mark.parametrize(
+    ("resources", "asked"),
+    [([*FROM_REGISTRY, DATA], False), ([*BUILT_HERE, DATA], False), ([], False), ([DATA], True)],
+    ids=["it runs", "it runs, built here", "there is no data", "nothing runs on the data"],
+)
+def test_the_tags_of_a_stack_are_asked_for_only_where_data_has_no_container(
+    clone: Path, resources: list[dict[str, Any]], asked: bool
+) -> None:
+    environment, asks = _workspace(clone).settings(), list[int]()
+
+    def tags() -> dict[str, str]:
+        asks.append(1)
+        return {}
+
+    deployment = {"resources": resources}
+    origins.refuse_others(environment, deployment, tags, built_here=[], typed="0", command="make up")
+    assert bool(asks) is asked, "of a bucket Pulumi is asked, which takes a second of each preview"
+
+
+def test_a_state_in_a_bucket_is_read_without_its_tags(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = SimpleNamespace(deployment=dict, tags=lambda: pytest.fail("Pulumi was asked"))
+    monkeypatch.setattr(Workspace, "open", lambda _: run)
+    workspace = replace(_workspace(clone), variables={"PULUMI_BACKEND_URL": "s3://state"})
+    deployment, tags = preparing._state(workspace)
+    assert (deployment, tags) == ({}, run.tags)
 
 
 def test_where_the_images_came_from_is_noted_once_and_anew_when_it_changes() -> None:
@@ -483,7 +571,7 @@ def test_after_a_down_the_line_that_keeps_an_image_built_here_is_told(clone: Pat
         origins.refuse_others(
             _workspace(clone).settings(),
             {"resources": [pulled, DATA]},
-            tags,
+            lambda: tags,
             built_here=[],
             typed="",
             command="make up",
@@ -501,11 +589,11 @@ def test_where_one_registry_was_silent_at_first_what_keeps_data_changes_over_onl
     alertmanager = {**running("sha256:" + "d" * 64), "urn": "u::alertmanager"}
     state = {"resources": [pulled, *BUILT_HERE, alertmanager]}
     with pytest.raises(ProjectError) as refused:
-        origins.refuse_others(environment, state, {}, built_here=[], typed="", command="make up")
+        origins.refuse_others(environment, state, dict, built_here=[], typed="", command="make up")
     said = str(refused.value)
     assert "(redis)" in said, "Redis 7.4 takes the data of 7.0 and does not give it back"
     assert "samokoder:images.redis: sha256:bbbb" in said, "OFFLINE=1 would swap what came from a registry"
-    origins.refuse_others(environment, state, {}, built_here=[], typed="0", command="make up")
+    origins.refuse_others(environment, state, dict, built_here=[], typed="0", command="make up")
 
 
 @dataclass

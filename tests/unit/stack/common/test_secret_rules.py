@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
+import string
+from itertools import combinations
 
 import pytest
+from cryptography.fernet import Fernet
 
 from stack.common.mistakes import InvalidSettingsError, Mistake
 from stack.common.secret_rules import (
@@ -12,8 +17,10 @@ from stack.common.secret_rules import (
     SecretInput,
     check_secrets,
     entropy_bits,
+    is_fernet_key,
     weakness,
 )
+from stack.settings.app import LLM_KEYS
 from stack.settings.reading import read_environment
 from tests.facts import facts
 from tests.recording import DATABASE_URL, REDIS_URL, TELEGRAM_TOKEN, secret_value
@@ -109,20 +116,137 @@ def test_no_known_default_is_taken_however_it_is_written() -> None:
 
 
 @pytest.mark.parametrize("name", ["secretKey", "appSecretKey"])
-def test_the_applications_keys_have_64_characters_or_more(name: str) -> None:
+def test_the_reference_applications_keys_have_64_characters_or_more(name: str) -> None:
     assert CONFIGURED_SECRETS[name].minimum_length >= 64
     assert "has 63 characters" in said(name, secret_value(name, 63))[0].given
     (mistake,) = said(name, "abcd" * 16)
     assert "repeats itself" in mistake.given, "64 characters out of four are 128 bits at best"
 
 
-def test_the_same_value_for_both_keys_is_refused() -> None:
+def keys_of_an_own_image(name: str, value: str) -> list[Mistake]:
+    return list(check_secrets({name: SecretInput(value, encrypted=True)}, own_images=True))
+
+
+@pytest.mark.parametrize("name", ["secretKey", "appSecretKey"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Vq3xTz0-mLb8RkYw_2nHcFj5UsDgPa7iEoX1tN9ZlQv",  # secrets.token_urlsafe(32)
+        "Vq3xTzA-mLbBRkYw_CnHcFjDUsDgPaEiEoXFtNGZlQv",  # one without a digit
+        "9f2c7a1e5b08d3469f1c2b7e8a0d5f34c6e1907b2a8d4f5369c0e7b1a2d8f456",  # openssl rand -hex 32
+    ],
+)
+def test_a_short_key_that_is_strong_is_taken_where_the_teams_own_images_run(name: str, value: str) -> None:
+    assert keys_of_an_own_image(name, value) == []
+    short = len(value) < CONFIGURED_SECRETS[name].minimum_length
+    assert [each for each in said(name, value) if "at least 64" in each.given] or not short, (
+        "the reference application refuses it at its start"
+    )
+
+
+@pytest.mark.parametrize("name", ["secretKey", "appSecretKey"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "9f2c7a1e5b08d3469f1c2b7e8a0d5f34",  # 128 bits
+        "the quick brown fox jumps over a lazy dog now",
+        "V" * 43,
+        "Vq3x" * 11,
+        secret_value("short", 20),
+        "changeme",
+    ],
+)
+def test_a_short_key_that_is_weak_is_refused_for_an_own_image_too(name: str, value: str) -> None:
+    assert keys_of_an_own_image(name, value)
+
+
+def fernet_keys() -> list[str]:
+    """Base64 of 32 bytes by both alphabets, and its neighbours that are none."""
+    rounds = (hashlib.sha256(str(number).encode()).digest() for number in range(200))
+    keys = [encode(each).decode() for each in rounds for encode in (base64.b64encode, base64.urlsafe_b64encode)]
+    ends = [f"{keys[0][:42]}{last}=" for last in string.ascii_letters + string.digits + "+/-_"]
+    changed = [
+        keys[0][:-1],
+        keys[0] + "=",
+        keys[0][:-2],
+        keys[0] + "A",
+        "é" * 44,
+        "",
+        "A" * 44,
+        keys[0] + "\n",
+        "=" * 44,
+    ]
+    return [*keys, *ends, *changed, secret_value("letters", 86), secret_value("letters", 44), "!" + keys[1]]
+
+
+def test_a_fernet_key_is_what_fernet_itself_takes() -> None:
+    def taken(value: str) -> bool:
+        try:
+            Fernet(value)
+        except ValueError:
+            return False
+        return True
+
+    judged = {value: taken(value) for value in fernet_keys()}
+    assert set(judged.values()) == {True, False}
+    assert {value: is_fernet_key(value) for value in judged} == judged, "its users' keys could not be brought along"
+    assert [value for value in judged if set(value) & set("+/") and judged[value]], "`openssl rand -base64 32`"
+
+
+def test_two_secrets_of_one_value_are_refused_whichever_they_are() -> None:
+    with facts() as fact:
+        for first, second in combinations(CONFIGURED_SECRETS, 2):
+            if {first, second} <= {"managedDatabaseUrl", "managedRedisUrl"}:
+                password = secret_value("both")
+                value = f"postgresql://user:{password}@host/database", f"rediss://user:{password}@host/0"
+            elif CONFIGURED_SECRETS[first].holds_password or CONFIGURED_SECRETS[second].holds_password:
+                continue  # a URL is no other secret; its password may be, as below
+            elif {first, second} <= LLM_KEYS.keys():
+                continue  # as below
+            else:
+                value = (GOOD[first], GOOD[first])
+            given = {first: SecretInput(value[0], encrypted=True), second: SecretInput(value[1], encrypted=True)}
+            with fact(f"{first} = {second}"):
+                equal = [each for each in check_secrets(given) if "the same value as" in each.given]
+                assert len(equal) == 1, "who gets to know the one has the other"
+                (mistake,) = equal
+                named = {mistake.key, mistake.given.removeprefix("the same value as ").removesuffix(" (not shown)")}
+                assert named == {f"samokoder:{first}", f"samokoder:{second}"}
+                assert not any(each in str(mistake) for each in value)
+
+
+@pytest.mark.parametrize("keys", combinations(LLM_KEYS, 2))
+def test_the_keys_of_two_llm_providers_may_be_equal(keys: tuple[str, str]) -> None:
+    one = SecretInput(secret_value("of the proxy"), encrypted=True)
+    assert list(check_secrets(dict.fromkeys(keys, one))) == [], "one key of a proxy may open all providers"
+    wrong = list(check_secrets(dict.fromkeys((*keys, "s3SecretAccessKey"), one)))
+    assert len(wrong) == 1, "and a third secret of that value is still seen"
+
+
+@pytest.mark.parametrize("end", ["", "%40"])
+def test_the_password_of_a_managed_server_is_no_other_secret(end: str) -> None:
+    password = GOOD["smtpPassword"] + end.replace("%40", "@")
+    given = {"smtpPassword": password, "managedRedisUrl": f"rediss://user:{GOOD['smtpPassword']}{end}@host/0"}
+    (mistake,) = check_secrets({name: SecretInput(value, encrypted=True) for name, value in given.items()})
+    assert "the same value as samokoder:" in mistake.given
+    assert password not in str(mistake)
+
+
+@pytest.mark.parametrize(
+    ("kept", "replaced"),
+    [("appSecretKey", "secretKey"), ("appSecretKey", "backupEncryptionKey"), ("backupEncryptionKey", "openaiApiKey")],
+)
+def test_of_two_equal_secrets_the_one_is_to_be_replaced_that_opens_no_data(kept: str, replaced: str) -> None:
     both = SecretInput(secret_value("both", 86), encrypted=True)
-    (mistake,) = check_secrets({"secretKey": both, "appSecretKey": both})
-    assert mistake.key == "samokoder:secretKey", "to replace the other one makes what is stored unreadable"
-    assert mistake.example == "pulumi config set --secret samokoder:secretKey"
-    assert mistake.given == "the same value as samokoder:appSecretKey (not shown)"
-    assert both.value not in str(mistake)
+    for order in ((kept, replaced), (replaced, kept)):
+        (mistake,) = check_secrets(dict.fromkeys(order, both))
+        assert mistake.key == f"samokoder:{replaced}", "to replace the other one makes what is stored unreadable"
+        assert mistake.example == f"pulumi config set --secret samokoder:{replaced}"
+        assert mistake.given == f"the same value as samokoder:{kept} (not shown)"
+
+
+def test_different_secrets_are_no_mistake_of_each_other() -> None:
+    assert list(check_secrets({name: SecretInput(value, encrypted=True) for name, value in GOOD.items()})) == []
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ import pytest
 from operations.workspace import pasted, stack_file
 from stack.catalogue import specs
 from stack.common.mistakes import InvalidSettingsError, Mistake
+from stack.common.secret_rules import SecretInput, check_secrets
 from stack.settings import application_secrets
 from stack.settings.environment import Environment
 from stack.settings.reading import read_environment
+from stack.spec.secrets import GENERATED
 from tests.recording import CASES, DIGEST, case_environment, environment_of, secret_value, wire_config
 
 KEY = "samokoder:applicationSecrets"
@@ -157,8 +159,34 @@ def test_what_is_encrypted_in_the_list_itself_is_told_where_it_belongs() -> None
 
 
 def test_who_needs_no_value_reads_the_settings_before_there_is_one() -> None:
-    document = {
-        "config": {"applicationSecrets": ["SMTP_PASSWORD", "VERCEL_TOKEN", 1], "VERCEL_TOKEN": {"secure": "v1"}}
+    config: dict[str, Any] = {
+        "applicationSecrets": ["SMTP_PASSWORD", "VERCEL_TOKEN"],
+        "VERCEL_TOKEN": {"secure": "v1"},
+        "samokoder:api": {"secretsInEnvironment": ["SMTP_PASSWORD"]},
     }
-    assert stack_file.without_value(document) == ["SMTP_PASSWORD"]
-    assert stack_file.without_value({"config": {"samokoder:applicationSecrets": "SMTP_PASSWORD"}}) == []
+    environment = stack_file.read("staging", {"config": config}, incomplete=True)
+    assert environment.configured_secrets == {"VERCEL_TOKEN"}
+    for wrong in ({"GITHUB_TOKEN": {"secure": "v1"}}, {"VERCEL_TOKEN": ""}):
+        with pytest.raises(InvalidSettingsError):
+            stack_file.read("staging", {"config": config | wrong}, incomplete=True)
+
+
+def test_secrets_of_the_application_may_be_equal_to_each_other_and_to_what_somebody_else_has_issued() -> None:
+    """A mail account for the application and for AlertManager; one key of a proxy under two names."""
+    account = {"smtpPassword": VALUE, "openaiApiKey": secret_value("proxy")}
+    names = {"SMTP_PASSWORD": VALUE, "IMAP_PASSWORD": VALUE, "LLM_TOKEN": account["openaiApiKey"]}
+    assert read(applicationSecrets=list(names), **names, **account).configured_secrets == {*names, *account}
+
+
+@pytest.mark.parametrize(
+    "own", sorted(generated.configured for generated in GENERATED.values() if generated.configured)
+)
+def test_a_secret_of_the_application_that_equals_one_of_the_platforms_own_is_refused(own: str) -> None:
+    value = secret_value(own, 86)
+    names = {"JWT_SECRET": value, "SMTP_PASSWORD": VALUE}
+    wrong = the_mistake(**{"applicationSecrets": list(names), **names, own: value})
+    assert wrong.key == "samokoder:JWT_SECRET", "the platform's own may open what is stored"
+    assert wrong.given == f"the same value as samokoder:{own} (not shown)"
+    assert value not in str(wrong)
+    given = {name: SecretInput(value, encrypted=True) for name in ("JWT_SECRET", own)}
+    assert [each.key for each in check_secrets(given)] == [wrong.key], "`doctor` has them in the order of the file"

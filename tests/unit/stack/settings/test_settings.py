@@ -84,6 +84,7 @@ WRONG: list[tuple[dict[str, Any], str, str]] = [
     ({"api": {"memoryMib": "512m"}}, "api.memoryMib", '"512m"'),
     ({"api": {"cpus": 0}}, "api.cpus", "0"),
     ({"api": {"cpus": -1}}, "api.cpus", "-1"),
+    ({"api": {"cpus": 0.009}}, "api.cpus", "0.009"),
     ({"api": {"image": "samokoder"}}, "api.image", '"samokoder"'),
     ({"api": {"image": f"{TAGGED}@sha256:12"}}, "api.image", f'"{TAGGED}@sha256:12"'),
     ({"api": {"healthPath": "health"}}, "api.healthPath", '"health"'),
@@ -301,6 +302,25 @@ def test_two_parts_on_one_port_are_refused() -> None:
     read(grafana={"port": int(wrong.example.removeprefix("samokoder:grafana.port: "))})
 
 
+def proposed(**values: Any) -> dict[str, int]:
+    """The ports that are proposed where parts share one."""
+    return {
+        wrong.key.split(".")[0].removeprefix("samokoder:"): int(wrong.example.rpartition(": ")[2])
+        for wrong in mistakes(**values)
+    }
+
+
+def test_a_port_that_is_proposed_is_one_that_no_other_part_has_and_that_there_is() -> None:
+    last = {"prometheus": {"port": 65535}, "alertmanager": {"port": 65534}}
+    for port, shared in ((65535, last), (65534, last), (8000, {})):
+        ports = proposed(grafana={"port": port}, **shared)
+        read(grafana={"port": ports["grafana"]}, **shared)
+    shared = {name: {"port": 9090} for name in ("grafana", "alertmanager", "prometheus", "cadvisor")}
+    ports = proposed(**shared)
+    assert len(ports) == 3
+    read(**{name: {"port": ports.get(name, 9090)} for name in shared})  # all of them pasted at once
+
+
 def test_a_part_that_does_not_run_takes_no_port() -> None:
     read(grafana={"port": 9090}, unavailable=["grafana"])
     read(frontend={"port": 8000})
@@ -511,6 +531,9 @@ def test_redis_keeps_a_fifth_of_its_memory_for_itself() -> None:
     assert (wrong.key, wrong.given) == ("samokoder:redis.maxmemoryMib", "205")
     assert wrong.example == "samokoder:redis.maxmemoryMib: 204"
     read(redis={"maxmemoryMib": 204})
+    wrong = the_mistake(redis={"maxmemoryMib": 17, "memoryMib": 18})
+    assert wrong.example == "samokoder:redis.memoryMib: 22", "redis.maxmemoryMib: 14 would be refused in its turn"
+    read(redis={"maxmemoryMib": 17, "memoryMib": 22})
 
 
 def test_the_part_that_loads_copies_of_redis_has_room_for_a_full_one() -> None:

@@ -16,20 +16,28 @@ while :; do
     done
     ask ACL SETUSER samokoder_keeper '+client|kill' '+acl|getuser' +multi +exec > /tmp/answers 2>&1 || :
     : > /tmp/withdrawn
+    unknown=
     for user in samokoder_app samokoder_monitoring samokoder_backup; do
-        ask ACL GETUSER "$user" | grep -xE '[0-9a-f]{64}' > /tmp/hashes || :
+        # By itself: in a pipe a question that fails would be a user without a password that is withdrawn.
+        if ! ask -e ACL GETUSER "$user" > /tmp/user 2>&1; then unknown=$user && break; fi
+        grep -xE '[0-9a-f]{64}' /tmp/user > /tmp/hashes || [ $? = 1 ]
         while read -r hash; do
             grep -q "^ACL SETUSER $user .*#$hash" /etc/samokoder/users.redis || echo "CLIENT KILL USER $user"
         done < /tmp/hashes | sort -u >> /tmp/withdrawn
     done
-    {
-        echo MULTI
-        sed '/^ACL SAVE$/d' /etc/samokoder/users.redis
-        cat /tmp/withdrawn
-        echo EXEC
-        echo ACL SAVE
-    } > /tmp/commands
-    ask < /tmp/commands >> /tmp/answers 2>&1 || :
+    if [ -n "$unknown" ]; then
+        # Nothing is applied: afterwards Redis would no longer know a withdrawn password.
+        head -n 1 /tmp/user >> /tmp/answers
+    else
+        {
+            echo MULTI
+            sed '/^ACL SAVE$/d' /etc/samokoder/users.redis
+            cat /tmp/withdrawn
+            echo EXEC
+            echo ACL SAVE
+        } > /tmp/commands
+        ask < /tmp/commands >> /tmp/answers 2>&1 || :
+    fi
     wanted=$(($(wc -l < /etc/samokoder/users.redis) + 2))
     if grep -vxE 'OK|QUEUED|[0-9]+' /tmp/answers || [ "$(grep -cx OK /tmp/answers)" -ne "$wanted" ]; then
         # The server may have ended meanwhile: then all of it is asked again.

@@ -63,7 +63,10 @@ if [ -e /data/dump.rdb ] && [ ! -e /data/appendonly.aof ] && [ ! -e /data/append
         sleep 0.05
     done
     [ "$(ask config set appendonly yes)" = OK ]
-    until [ "$(ask info persistence | grep -cE '^aof_rewrite_(in_progress|scheduled):0')" = 2 ]; do sleep 0.05; done
+    until [ "$(ask info persistence | grep -cE '^aof_rewrite_(in_progress|scheduled):0')" = 2 ]; do
+        kill -0 $! 2> /dev/null || { cat /tmp/read.log; exit 1; }
+        sleep 0.05
+    done
     ask info persistence | grep -q '^aof_last_bgrewrite_status:ok'
     ask shutdown nosave || :
     wait $! || :

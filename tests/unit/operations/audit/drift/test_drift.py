@@ -377,12 +377,12 @@ def test_a_stranger_inside_a_part_or_with_its_secrets_is_found_although_it_is_on
     world = recorded.recorded()
     api = recorded.container(world, "api-1")
     (secrets,) = (each["Name"] for each in api["Mounts"] if "files" in each.get("Name", ""))
-    for name in ("inside", "processes", "named", "memory", "mounts", "folder", "above"):
+    for name in ("inside", "processes", "named", "memory", "mounts", "folder", "above", "volume", "overlay"):
         stranger(world, name)
         other = world["containers"][-1]
         other["Id"], other["Mounts"], other["HostConfig"]["PidMode"] = f"id of {name}", [], ""
         other["NetworkSettings"]["Networks"] = {}
-    inside, processes, named, memory, mounts, folder, above = world["containers"][-7:]
+    inside, processes, named, memory, mounts, folder, above, volume, overlay = world["containers"][-9:]
     inside["HostConfig"]["NetworkMode"] = processes["HostConfig"]["PidMode"] = f"container:{api['Id']}"
     named["HostConfig"]["PidMode"] = f"container:{API}"
     # The first that it shares is somebody else's, the next one a part's.
@@ -391,10 +391,20 @@ def test_a_stranger_inside_a_part_or_with_its_secrets_is_found_although_it_is_on
     for each, source in ((folder, f"{secrets}/_data"), (above, secrets)):
         bound = {"Type": "bind", "Source": f"/var/lib/docker/volumes/{source}", "Destination": "/x", "RW": False}
         each["Mounts"] = [bound]
+    # A volume of the stranger's own, whose content is the folder of ours.
+    data = f"/var/lib/docker/volumes/{secrets}/_data"
+    layers = {"type": "overlay", "o": f"lowerdir=/empty:{data}", "device": "overlay"}
+    for each, name, options in (
+        (volume, "spy", {"type": "none", "o": "bind", "device": data}),
+        (overlay, "layers", layers),
+    ):
+        world["volumes"].append({"Name": name, "Options": options})
+        own = f"/var/lib/docker/volumes/{name}/_data"
+        each["Mounts"] = [{"Type": "volume", "Name": name, "Source": own, "Destination": "/x", "RW": False}]
     told = {each.name: (each.found, each.repair) for each in findings(world)}
     within, held = f"a container on the inside of {API}", f"a container with {secrets}"
     wanted = dict.fromkeys(("inside", "processes", "named", "memory"), within)
-    wanted |= dict.fromkeys(("mounts", "folder", "above"), held)
+    wanted |= dict.fromkeys(("mounts", "folder", "above", "volume", "overlay"), held)
     assert told == {name: (found, f"docker rm --force {name}") for name, found in wanted.items()}
 
 
@@ -724,6 +734,7 @@ def test_nothing_goes_before_what_up_refuses_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(unfinished, "refuse_half_replaced", lambda _: None)
     monkeypatch.setattr(lock, "held", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr(lifecycle_up, "refuse_undoing", lambda *_: None)
+    monkeypatch.setattr(lifecycle_up, "refuse_changed", lambda *_: None)
     monkeypatch.setattr("operations.network.packet_filter.guard", lambda _: None)
 
     def lost(*_: object) -> None:

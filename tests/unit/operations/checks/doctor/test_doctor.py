@@ -6,11 +6,13 @@ The stand-in speaks the engine's HTTP API on a socket; a shell, curl, SMTP and S
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
 import shutil
 import socketserver
+import ssl
 import subprocess
 import sys
 import threading
@@ -506,6 +508,25 @@ def mail_server(sink: _Sink | None = None, **options: Any) -> Iterator[str]:
     controller.stop()
 
 
+@contextmanager
+def tls_port(context: ssl.SSLContext) -> Iterator[int]:
+    """Answer one client after the other by TLS, with the greeting of a mail server."""
+
+    class Greeting(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError), context.wrap_socket(self.request, server_side=True) as client:
+                client.sendall(b"220 mail.example.org\r\n")
+                client.recv(1024)
+                client.sendall(b"250 mail.example.org\r\n")
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Greeting) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
 def email(make: Callable[..., Workspace], smarthost: str, **more: Any) -> Workspace:
     settings = {"smarthost": smarthost, "sender": "a@example.org", "recipient": "b@example.org", **more}
     alertmanager = {"port": free_ports(1)[0], "email": settings}
@@ -529,6 +550,20 @@ def test_the_mail_server_is_spoken_to_and_logged_in_at(make: Callable[..., Works
             ask_mail_server(asked)
         assert "wrong password" not in str(error.value)
         with examined(email(make, host)) as asked, pytest.raises(FailedError, match="STARTTLS"):
+            ask_mail_server(asked)
+
+
+def test_a_mail_server_whose_certificate_alertmanager_refuses_is_refused(
+    make: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=nobody.invalid -keyout key.pem -out cert.pem"
+    subprocess.run(words.split(), cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with tls_port(context) as port:
+        monkeypatch.setattr("operations.checks.doctor.outside._SMTPS", port)
+        refused = pytest.raises(FailedError, match="certificate verify failed")
+        with examined(email(make, f"127.0.0.1:{port}")) as asked, refused:
             ask_mail_server(asked)
 
 
@@ -886,6 +921,8 @@ def test_the_first_day_names_commands_pages_and_the_schedules() -> None:
     assert "make backups ENV=prod" in told
     assert "15 2 * * *" in told
     assert "samokoder-containers" in told
+    told = "\n".join(after.first_day(environment_of("staging", {"backup": {"physical": False}})))
+    assert "base backup" not in told, "there is none to look for"
 
 
 def test_the_command_ends_with_1_when_the_host_is_not_fit(

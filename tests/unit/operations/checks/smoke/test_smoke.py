@@ -5,6 +5,7 @@ On a real stack: tests/live/test_smoke.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import ssl
@@ -19,6 +20,7 @@ from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import BaseRequestHandler, TCPServer
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -33,6 +35,7 @@ from operations.checks.smoke.asked import StackAsked
 from operations.checks.smoke.entry import _JOB_SHARE, entry_checks
 from operations.checks.smoke.metrics import metrics_checks
 from operations.checks.smoke.pages import certificate_check
+from operations.checks.smoke.user_account import LIMITED, Said, write_and_read
 from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.errors import FailedError, ProjectError
 from operations.workspace.workspace import Workspace
@@ -501,6 +504,19 @@ def test_what_is_missing_because_something_is_down_is_told_once_where_it_is_down
     assert "node-exporter:9100" in found["series of rules"].why
 
 
+def test_a_public_address_that_is_down_excuses_the_series_of_its_probe_and_no_others() -> None:
+    somebody = {"__name__": "probe_success", "service": "public", "instance": "https://example.org"}
+
+    def down(world: World, name: str) -> None:
+        world.lose(name)
+        world.series[COUNTED].append((somebody, 0.0))
+
+    found = fails(lambda world: down(world, "node_filesystem_avail_bytes"), "series of rules")
+    assert "node_filesystem_avail_bytes" in found["series of rules"].why, "an alert is mute, and a deploy passes"
+    found = fails(lambda world: down(world, "probe_success"))
+    assert found["series of rules"].verdict is Verdict.NOT_AVAILABLE
+
+
 def test_a_stack_without_a_bucket_or_a_first_backup_lacks_what_these_bring() -> None:
     def new(world: World) -> None:
         world.lose("backup_restore_test_last_success_timestamp_seconds")
@@ -824,6 +840,38 @@ def test_an_application_that_keeps_the_account_fails() -> None:
     fails(lambda world: setattr(world, "keeps", True), "public entry: write, read")
 
 
+def as_user(*, me: int = 200, job: str = "done", gone: int | None = 204) -> Said:
+    """What the smoke test finds as a user. gone: the answer to the removal; None: the connection is lost by then."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        match request.method, request.url.path:
+            case "POST", "/auth/register":
+                return httpx.Response(201)
+            case "POST", "/auth/login":
+                return httpx.Response(200, json={"access_token": "token"})
+            case "GET", "/auth/me":
+                return httpx.Response(me, json={"email": "a"})
+            case "POST", "/projects":
+                return httpx.Response(201, json={"job": {"id": "j", "state": job, "result": "of the worker"}})
+        if gone is None:
+            raise httpx.ConnectError("the connection is lost")
+        return httpx.Response(gone)
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        return write_and_read(client, "http://api.test", {"email": "a", "password": "p"}, seconds=1)
+
+
+def test_an_account_that_cannot_be_removed_hides_nothing_that_failed_before() -> None:
+    with pytest.raises(FailedError, match="GET /auth/me answers 500"):
+        as_user(me=500, gone=None)
+    for gone, error, why in ((500, FailedError, "DELETE /auth/me answers 500"), (None, httpx.ConnectError, "is lost")):
+        said = as_user(job="failed", gone=gone)
+        with pytest.raises(FailedError, match="ended a job as failed: of the worker"):
+            said.job()
+        with pytest.raises(error, match=why):
+            said.account()
+
+
 def test_a_limit_of_requests_that_is_used_up_is_no_failure() -> None:
     def limited(world: World) -> None:
         world.status["ingress", "/auth/register"] = 429
@@ -908,6 +956,55 @@ def test_a_stack_that_is_not_up_is_one_message_and_no_list_of_failures(tmp_path:
         workspace = Workspace(home=tmp_path, isolated=True, extra_config={"samokoder:dockerHost": host})
         with pytest.raises(ProjectError, match="staging is not up: make up"):
             smoke.smoke(workspace)
+
+
+def waited(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *turns: list[Finding], wait: float
+) -> tuple[Report, list[float], int]:
+    """Test with a clock that waiting alone moves. turns: what is found; the last stays. With the waits and turns."""
+    now, waits, left = [0.0], list[float](), list(turns)
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(smoke, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    monkeypatch.setattr(smoke, "live_status", lambda _: [PartStatus(part="api-1", state="running", health="healthy")])
+    monkeypatch.setattr("operations.engine.reach.opened", lambda _: contextlib.nullcontext(lambda _: ""))
+    monkeypatch.setattr(smoke, "every", lambda _: [])
+    monkeypatch.setattr(smoke, "ask_all", lambda *_, **__: left.pop(0) if len(left) > 1 else left[0])
+    found = smoke.smoke(Workspace(home=tmp_path, isolated=True), wait=wait)
+    return found, waits, len(waits) + 1
+
+
+def finding(verdict: Verdict, why: str = "because") -> Finding:
+    return Finding(check=JOB, verdict=verdict, why=why)
+
+
+LIMITED_NOW = [finding(Verdict.NOT_AVAILABLE, f"{LIMITED}; again in 40 s")]
+
+
+def test_a_check_that_met_the_limit_of_requests_is_made_when_the_limit_is_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    failed, passed = [finding(Verdict.FAILED)], [finding(Verdict.PASSED)]
+    found, waits, _ = waited(monkeypatch, tmp_path, LIMITED_NOW, failed, wait=60)
+    assert found.failed == [JOB], "the deploy would be good without a job done"
+    assert waits[0] == 40, "each try before that may count against the limit"
+    found, waits, turns = waited(monkeypatch, tmp_path, LIMITED_NOW, passed, wait=60)
+    assert (found.counts["passed"], turns) == (1, 2)
+    found, waits, _ = waited(monkeypatch, tmp_path, LIMITED_NOW, wait=60)
+    assert (found.counts["not available"], sum(waits)) == (1, 60), "it is not waited for longer than was asked for"
+    dated = [finding(Verdict.NOT_AVAILABLE, f"{LIMITED}; again in Wed, 21 Oct 2026 07:28:00 GMT s")]
+    assert waited(monkeypatch, tmp_path, dated, passed, wait=90)[1] == [60]
+
+
+def test_nothing_is_waited_for_where_no_time_was_given_or_nothing_can_change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert waited(monkeypatch, tmp_path, LIMITED_NOW, wait=0)[1] == []
+    away = [finding(Verdict.NOT_AVAILABLE, "not asked: the worker's image is the team's own")]
+    assert waited(monkeypatch, tmp_path, away, wait=60)[1] == []
 
 
 def report(verdict: Verdict) -> Report:

@@ -2,46 +2,75 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
-from host.progress import Reporter
+from operations import __main__ as command
+from operations.checks.image import check_image
+from operations.checks.report import Report
+from operations.clone import ROOT
 from operations.data.compose import old_containers
+from operations.engine import laboratory
 from operations.errors import ProjectError
 from operations.workspace.workspace import Workspace
+from stack.common.mistakes import InvalidSettingsError
 from stack.common.secret_rules import fernet_key
-from tests.recording import secret_value
+from stack.settings.environment import Environment
+from stack.settings.reading import read_environment
+from tests.recording import DIGEST, TELEGRAM_TOKEN, environment_of, secret_value, wire_config
+from tests.unit.operations.workspace.test_kept_secrets import state
 
 KEY = fernet_key(secret_value("of the old stack"))
 SIGNS = secret_value("signs sessions", 86)
+GENERATED = secret_value("generated here", 86)
 
 
 def brought(
-    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], configured: dict[str, str] | None = None, **values: Any
+    monkeypatch: pytest.MonkeyPatch,
+    env: dict[str, str],
+    configured: dict[str, str] | None = None,
+    deployment: dict[str, Any] | None = None,
+    **values: Any,
 ) -> tuple[str, dict[str, str]]:
-    """Bring what one old container was given; return what is said, and what was written. configured: there already."""
+    """Bring what one old container was given; return what is said, and what was written. configured: there already.
+
+    deployment: the state; none is an environment that was never up.
+    """
     written: dict[str, str] = {}
     run = SimpleNamespace(pulumi=lambda *words, given: written.update({words[-1]: given}))
     stack = SimpleNamespace(
         in_clone=lambda: run,
-        configuration=lambda: {f"samokoder:{name}": {"value": value} for name, value in (configured or {}).items()},
+        configuration=lambda: {
+            f"samokoder:{name}": {"value": value} for name, value in ((configured or {}) | keys()).items()
+        },
+        deployment=lambda: deployment or {},
+        secrets=lambda **_: {"app-secret-key": GENERATED},
     )
+    environment = read_environment("staging", wire_config(values), incomplete=True)
+
+    def keys() -> dict[str, str]:
+        return {name.removeprefix("samokoder:"): value for name, value in written.items()}
+
     container = SimpleNamespace(attrs={"Config": {"Env": [f"{name}={value}" for name, value in env.items()]}})
     monkeypatch.setattr(old_containers, "_containers", lambda *_: [container])
-    monkeypatch.setattr(Workspace, "client", lambda _: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(Workspace, "open", lambda _: stack)
-    config = values | {name: {"secure": "v1:unreadable"} for name in configured or {}}
-    workspace = Workspace(
-        home=Path("nowhere"),
-        extra_config={f"samokoder:{name}": value for name, value in config.items()},
-        reporter=cast("Reporter", SimpleNamespace(say=lambda _: None)),
+    workspace = SimpleNamespace(
+        settings=lambda: environment.model_copy(update={"configured_secrets": frozenset((configured or {}) | keys())}),
+        client=lambda: SimpleNamespace(close=lambda: None),
+        open=lambda: stack,
+        committed_file=Path("Pulumi.staging.yaml"),
+        typed=lambda words: f"make {words}",
+        variables={},
+        reporter=SimpleNamespace(say=lambda _: None),
     )
-    said = old_containers.bring_keys(workspace, "samokoder")
+    said = old_containers.bring_keys(cast("Workspace", workspace), "samokoder")
     assert not [value for value in env.values() if len(value) > len("yes") and value in said], "a key is shown"
-    return said, {name.removeprefix("samokoder:"): value for name, value in written.items()}
+    return said, keys()
 
 
 def test_a_fernet_key_comes_along_and_its_form_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +105,24 @@ def test_a_key_that_equals_the_one_configured_by_hand_is_left_out(monkeypatch: p
     said, written = brought(monkeypatch, {"SECRET_KEY": SIGNS}, configured={"appSecretKey": SIGNS})
     assert written == {}
     assert "SECRET_KEY: left out, " in said
+
+
+@pytest.mark.parametrize("configured", [{}, {"openrouterApiKey": SIGNS}], ids=["both come", "one is here"])
+def test_equal_keys_of_providers_come_along(configured: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    env = {"OPENAI_API_KEY": SIGNS} | ({} if configured else {"OPENROUTER_API_KEY": SIGNS})
+    said, written = brought(monkeypatch, env, configured=configured)
+    assert {**configured, **written} == {"openaiApiKey": SIGNS, "openrouterApiKey": SIGNS}, "one proxy's key for all"
+    assert "left out" not in said
+
+
+@pytest.mark.parametrize("configured", [{}, {"telegramBotToken": TELEGRAM_TOKEN}], ids=["both come", "one is here"])
+def test_of_two_equal_keys_for_different_things_one_comes_along(
+    configured: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = {"OPENAI_API_KEY": TELEGRAM_TOKEN} | ({} if configured else {"TELEGRAM_BOT_TOKEN": TELEGRAM_TOKEN})
+    said, written = brought(monkeypatch, env, configured=configured)
+    assert len({**configured, **written}) == 1, "the stack would refuse both"
+    assert "left out, the same value as samokoder:" in said
 
 
 @pytest.mark.parametrize("form", ["fernet", "text"])
@@ -114,6 +161,15 @@ def test_a_listed_secret_that_is_set_already_stays_and_a_placeholder_is_left_out
     assert "VERCEL_TOKEN: left out, a value (not shown) that is a placeholder" in said
 
 
+def test_a_secret_of_the_application_comes_along_unless_it_equals_one_of_the_platforms_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = {"JWT_SECRET": SIGNS, "IMAP_PASSWORD": OWN["SMTP_PASSWORD"]}
+    said, written = brought(monkeypatch, OWN | names, applicationSecrets=["SMTP_PASSWORD", *names])
+    assert written.keys() == {"appSecretKey", "secretKey", "SMTP_PASSWORD", "IMAP_PASSWORD"}
+    assert "JWT_SECRET: left out, the same value as samokoder:secretKey (not shown)" in said
+
+
 def test_what_looks_like_a_secret_and_was_not_brought_is_named_with_what_to_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -150,3 +206,110 @@ def test_what_is_no_secret_or_is_made_by_this_stack_is_not_named(monkeypatch: py
     }
     said, _ = brought(monkeypatch, {"APP_SECRET_KEY": KEY, "SECRET_KEY": SIGNS} | plain | made)
     assert "may be secrets" not in said
+
+
+def warned(monkeypatch: pytest.MonkeyPatch, *containers: dict[str, str], here: str = "") -> str:
+    """What is said before an import from such containers. here: the key that this environment has."""
+    found = [
+        SimpleNamespace(attrs={"Config": {"Env": [f"{name}={value}" for name, value in env.items()]}})
+        for env in containers
+    ]
+    environment = environment_of("staging", {"appSecretKey": here} if here else {})
+    stack = SimpleNamespace(configuration=lambda: {"samokoder:appSecretKey": {"value": here}})
+    monkeypatch.setattr(old_containers, "_containers", lambda *_: found)
+    workspace = SimpleNamespace(
+        settings=lambda: environment,
+        client=lambda: SimpleNamespace(close=lambda: None),
+        open=lambda: stack,
+        typed=lambda words: f"make {words}",
+    )
+    said = old_containers.lost_keys(cast("Workspace", workspace), "old")
+    assert not [value for env in containers for value in env.values() if value and value in said], "a key is shown"
+    return said
+
+
+def test_a_key_that_the_environment_has_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not warned(monkeypatch, {"APP_SECRET_KEY": SIGNS}, {"APP_SECRET_KEY": ""}, here=SIGNS)
+    assert not warned(monkeypatch), "nobody knows the keys of containers that are gone"
+    assert not warned(monkeypatch, {"SECRET_KEY": SIGNS}), "no data is encrypted with this one"
+    assert "Bring it first" in warned(monkeypatch, {"APP_SECRET_KEY": SIGNS})
+
+
+@pytest.mark.parametrize("here", ["", SIGNS], ids=["none is here", "one is here"])
+def test_two_different_keys_that_open_data_are_told_before_the_import(
+    monkeypatch: pytest.MonkeyPatch, here: str
+) -> None:
+    said = warned(monkeypatch, {"APP_SECRET_KEY": SIGNS}, {"APP_SECRET_KEY": KEY}, here=here)
+    assert "Two containers of old have different values of APP_SECRET_KEY" in said, "the users' keys would be lost"
+    assert ("has neither" in said) is (not here)
+    assert ("make pulumi ARGS='config set --secret samokoder:appSecretKey', then make up" in said) is (not here)
+
+
+def test_another_key_with_two_values_hides_no_lost_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = {"APP_SECRET_KEY": KEY}
+    said = warned(monkeypatch, {**env, "SECRET_KEY": SIGNS}, {**env, "SECRET_KEY": KEY})
+    assert "APP_SECRET_KEY of old is not this environment's" in said
+
+
+def test_the_order_of_the_page_can_be_followed_for_production(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check-image`, its settings written down, `import-compose --keys`: production is complete after them alone."""
+    file = tmp_path / "Pulumi.prod.yaml"
+    document = yaml.safe_load((ROOT / file.name).read_text(encoding="utf-8"))
+    document["config"]["samokoder:alertmanager"]["telegram"] = {"chatId": -100}
+    document["config"]["samokoder:api"] = {"secretsInEnvironment": ["OPENAI_API_KEY"]}
+    file.write_text(yaml.safe_dump(document), encoding="utf-8")
+    workspace = Workspace(environment="prod", home=tmp_path / "home", stack_files=tmp_path, isolated=True)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
+    with pytest.raises(InvalidSettingsError):
+        workspace.settings()
+
+    checked: list[Environment] = []
+    monkeypatch.setattr(Workspace, "engine", lambda each: SimpleNamespace(docker_host=each.docker_host()))
+    monkeypatch.setattr("host.engine.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(check_image, "_with_images", lambda *given: given[2])
+    monkeypatch.setattr(check_image, "_ensure", lambda *_: None)
+    monkeypatch.setattr(laboratory, "opened", lambda *_: contextlib.nullcontext())
+
+    def check(_: object, environment: Environment, *__: object, **___: object) -> Report:
+        checked.append(environment)
+        return Report(title="", about={}, findings=[])
+
+    monkeypatch.setattr(check_image, "check", check)
+    image = f"registry.example.org/samokoder/api:1@{DIGEST}"
+    done = CliRunner().invoke(command.app, ["check-image", image, "--kind", "api", "--env", "prod"])
+    assert done.exit_code == 0, f"{done.output}\n{done.exception}"
+    assert [each.settings.api.image for each in checked] == [image]
+
+    document["config"]["samokoder:worker"] = {"image": image}
+    document["config"]["samokoder:api"]["image"] = image
+    file.write_text(yaml.safe_dump(document), encoding="utf-8")
+    written: list[str] = []
+    env = {"APP_SECRET_KEY": KEY, "OPENAI_API_KEY": SIGNS, "TELEGRAM_BOT_TOKEN": TELEGRAM_TOKEN}
+    container = SimpleNamespace(attrs={"Config": {"Env": [f"{name}={value}" for name, value in env.items()]}})
+    monkeypatch.setattr(old_containers, "_containers", lambda *_: [container])
+    run = SimpleNamespace(pulumi=lambda *words, given: written.append(words[-1]))
+    monkeypatch.setattr(Workspace, "open", lambda _: SimpleNamespace(in_clone=lambda: run))
+    monkeypatch.setattr("operations.workspace.workspace.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
+    done = CliRunner().invoke(command.app, ["import-compose", "samokoder", "--env", "prod", "--keys"])
+    assert done.exit_code == 0, f"{done.output}\n{done.exception}"
+    assert written == ["samokoder:appSecretKey", "samokoder:openaiApiKey", "samokoder:telegramBotToken"]
+
+    with pytest.raises(InvalidSettingsError) as refused:
+        workspace.settings()
+    assert {each.key for each in refused.value.mistakes} >= {
+        "samokoder:telegramBotToken",
+        "samokoder:backup.offsite",
+    }, "what `up` needs is no less than before"
+
+
+def test_keys_that_come_before_the_first_up_need_no_other_word_and_later_ones_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = secret_value("of the old stack", 86)
+    said, _ = brought(monkeypatch, {"APP_SECRET_KEY": key})
+    assert "the next `make up` on" in said
+    up = state({"app-secret-key": "generated"})
+    said, _ = brought(monkeypatch, {"APP_SECRET_KEY": key}, deployment=up)
+    assert "the next `OTHER_KEY=app-secret-key make up` on" in said, "a plain `make up` would be refused"
+    said, _ = brought(monkeypatch, {"APP_SECRET_KEY": GENERATED}, deployment=up)
+    assert "the next `make up` on" in said, "it is the key in use"

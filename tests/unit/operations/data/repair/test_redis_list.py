@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -85,6 +86,61 @@ def test_a_question_that_fails_is_not_taken_for_a_redis_without_keys(question: s
     assert done.stdout == "keys 3\nrefused 0\n", done.stderr
     done = run_script(REPAIR, tmp_path, data, empty[1], "read", failing=question)
     assert done.returncode == 1, "`0 keys are kept` would be shown to who decides"
+
+
+# As Redis' src/redis-check-rdb.c prints it: `[offset %llu] %s`, of a field `AUX FIELD %s = '%s'`.
+CHECKED = """\
+[offset 0] Checking RDB file dump.rdb
+[offset 27] AUX FIELD redis-ver = '7.4.11'
+[offset 41] AUX FIELD redis-bits = '64'
+[offset 53] AUX FIELD ctime = '1764500000'
+[offset 68] AUX FIELD used-mem = '1023456'
+[offset 80] AUX FIELD aof-base = '0'
+[offset 82] Selecting DB ID 0
+[offset 1064] Checksum OK
+[offset 1064] \\o/ RDB looks OK! \\o/
+[info] 3 keys read"""
+BEGAN, ENDED = 1764500000, 1764500090
+
+
+@pytest.mark.parametrize(
+    ("printed", "kept"),
+    [(CHECKED, BEGAN), (CHECKED.replace("ctime", "mtime"), ENDED)],
+    ids=["a snapshot notes its save's begin", "one that does not has its file's time"],
+)
+def test_a_snapshot_keeps_what_was_written_until_its_save_began(printed: str, kept: int, tmp_path: Path) -> None:
+    for name in ("data", "into"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "data" / "dump.rdb").write_bytes(b"REDIS0012")
+    os.utime(tmp_path / "data" / "dump.rdb", (ENDED, ENDED))
+    words = (str(tmp_path / "data"), str(tmp_path / "into"), "snapshot")
+    done = run_script(REPAIR, tmp_path, *words, failing="none", rdb=printed)
+    assert done.returncode == 0, done.stderr
+    assert f"kept {kept}\n" in done.stdout, "what was written while it was saved is lost, and nobody is told"
+
+
+def test_a_redis_that_dies_while_it_makes_its_append_only_file_ends_the_start(tmp_path: Path) -> None:
+    """Docker starts it again; a shell that asks on for ever is only unhealthy."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dump.rdb").write_bytes(b"x")
+    programs = {
+        "redis-server": f"echo $$ > {tmp_path}/server; echo out of memory; exec sleep 60",
+        "redis-cli": f"""case "$*" in
+            *ping) if [ -s {tmp_path}/server ]; then echo PONG; fi ;;
+            *appendonly*) kill "$(cat {tmp_path}/server)"; echo OK ;;
+            *) exit 1 ;;
+        esac""",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    begin = START_REDIS.index("if [ -e /data/dump.rdb ]")
+    script = "set -eu\n" + START_REDIS[begin : START_REDIS.index("\nfi\n", begin) + 4]
+    script = script.replace("/tmp/", f"{tmp_path}/").replace("/data", f"{tmp_path}/data")  # noqa: S108 - what is replaced
+    paths = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["timeout", "20", "sh", "-c", script], env=paths, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, "the start asks a server that is gone"
+    assert "out of memory" in done.stdout
 
 
 def test_the_shell_of_the_keeper_hands_each_right_on_as_one_word() -> None:

@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -20,9 +21,9 @@ from operations.cli.data import BackupKind
 from operations.data import backups, volume_names
 from operations.data.backups import Backup
 from operations.data.restore import actions, restore, scripts, unfinished
-from operations.data.restore.journal import Journal
+from operations.data.restore.journal import Journal, journal_path
 from operations.data.restore.on_engine import EngineRestore
-from operations.data.restore.request import Wanted, moment, wanted
+from operations.data.restore.request import Server, Wanted, moment, wanted
 from operations.data.restore.scripts import COPY, RELEASE
 from operations.data.restore.steps import Restore, Restored
 from operations.engine import one_off
@@ -73,6 +74,33 @@ def test_a_restore_that_is_cut_off_anywhere_is_finished_by_running_it_again(aske
             break
     assert cuts > 10, "it was hardly ever cut off"
     assert cuts < 199, "the last round ran through"
+
+
+@dataclass
+class Pruned(FakeEngine):
+    """Somebody removes every volume that no container holds, while a volume of backups is copied for hours."""
+
+    def copy(self, source: str, target: str, *, whole: Server | None) -> None:
+        super().copy(source, target, whole=whole)
+        if whole == "backup":
+            self.volumes = {name: text for name, text in self.volumes.items() if "-before-restore-" not in name}
+
+
+def test_the_only_copy_of_the_data_is_not_replaced_when_what_was_set_aside_is_gone(tmp_path: Path) -> None:
+    engine = Pruned()
+    restored = restoring(engine, tmp_path / "restore.json", ASKED["off-site"]).run()
+    assert engine.volumes["samokoder-staging-postgres-data"] != "old rows"
+    assert engine.volumes[restored.set_aside[-1]] == "old rows", "`restore FROM=` that was printed leads nowhere"
+
+
+def test_a_journal_that_cannot_be_read_is_named_with_what_to_do(given: Given) -> None:
+    path = journal_path(cast("Any", given))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for damage in ("", "{", "[]", '{"wanted": {}}', '{"wanted": {"to": ""}, "stamp": "x", "later": 1}'):
+        path.write_text(damage)
+        with pytest.raises(ProjectError, match=r"restore\.staging\.json cannot be read.*remove no volume"):
+            given.restore(backup="latest")
+        assert path.read_text() == damage, "what may be read by somebody is kept"
 
 
 def test_a_moment_is_restored_while_the_application_serves_and_the_latest_state_after_it_has_stopped(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from operations.checks.doctor.after import first_day
 from stack.common import cron
 from stack.common.mistakes import InvalidSettingsError
 from stack.parts.backup import spec as backup
@@ -225,6 +226,29 @@ def test_without_backups_there_is_nothing_of_them() -> None:
     assert backup.kinds(recording.environment) == {}
 
 
+@pytest.mark.parametrize(
+    ("values", "schedule"),
+    [
+        ({}, "15 3 * * *"),
+        ({"managedDatabaseUrl": DATABASE_URL}, "15 */6 * * *"),
+        ({"backup": {"physical": False}}, "15 */6 * * *"),
+        ({"managedDatabaseUrl": DATABASE_URL, "backup": {"physical": True}}, "15 3 * * *"),
+        ({"managedDatabaseUrl": DATABASE_URL, "backup": {"dumpSchedule": "30 1 * * *"}}, "30 1 * * *"),
+        ({"backup": {"dumpSchedule": "0 * * * *"}}, "0 * * * *"),
+    ],
+    ids=["local", "managed", "local, no base backups", "managed with base backups", "managed and set", "local and set"],
+)
+def test_where_nothing_else_is_restored_from_a_dump_is_made_each_six_hours(
+    values: dict[str, Any], schedule: str
+) -> None:
+    environment = environment_of("staging", values)
+    assert backup.kinds(environment)["dump"] == schedule, "an alert goes by this one"
+    told = backup.files(environment)["backup.json"]
+    text = told if isinstance(told, str) else told.render(DATABASE_URL)
+    assert json.loads(text)["schedules"]["dump"] == schedule, "a day of a managed database could be lost"
+    assert schedule in "\n".join(first_day(environment))
+
+
 # What a person is told.
 
 
@@ -233,8 +257,8 @@ def test_without_backups_there_is_nothing_of_them() -> None:
     [
         ({}, "on this machine alone"),
         ({"backup": {"enabled": False}}, "no backups are made"),
-        ({"backup": {"physical": False}}, "of PostgreSQL there are dumps alone (15 3 * * *, UTC)"),
-        ({"managedDatabaseUrl": DATABASE_URL}, "of the managed database there are dumps alone"),
+        ({"backup": {"physical": False}}, "of PostgreSQL there are dumps alone (15 */6 * * *, UTC)"),
+        ({"managedDatabaseUrl": DATABASE_URL}, "of the managed database there are dumps alone (15 */6 * * *, UTC)"),
         ({"managedRedisUrl": REDIS_URL}, "of the managed Redis no copies"),
         ({"backup": {"offsite": OFFSITE}, **KEYS}, "make password NAME=backup-encryption-key"),
     ],

@@ -11,10 +11,12 @@ import pytest
 from stack.catalogue import specs
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.names import NetworkName
+from stack.outputs import warnings
 from stack.parts.ingress import spec as ingress
 from stack.parts.ingress.caddyfile import caddyfile
 from stack.parts.ingress.ports import HTTP_PORT, HTTPS_PORT, INTERNAL_PORT
 from stack.settings.environment import Environment
+from stack.settings.ingress import Ingress
 from stack.spec.service import ServiceSpec
 from tests.recording import environment_of, merged
 
@@ -111,6 +113,35 @@ def test_behind_a_traefik_its_address_alone_is_believed() -> None:
     with pytest.raises(InvalidSettingsError) as caught:
         environment({"ingress": {"kind": "traefik", "domain": DOMAIN, "traefik": {"network": "proxy"}}})
     assert [each.key for each in caught.value.mistakes] == ["samokoder:ingress.traefik.address"]
+
+
+@pytest.mark.parametrize(
+    ("network", "is_warned_of"),
+    [
+        ("10.0.0.0/8", True),
+        ("172.16.0.0/12", True),
+        ("100.64.0.0/10", True),
+        ("fd00::/48", True),
+        ("10.0.3.7/32", False),
+        ("10.0.3.0/24", False),
+        ("fd00::7/128", False),
+        # A CDN's.
+        ("104.16.0.0/13", False),
+        ("2606:4700::/32", False),
+    ],
+)
+def test_a_private_network_that_users_may_be_in_is_warned_of_as_a_load_balancer(
+    network: str, *, is_warned_of: bool
+) -> None:
+    said = [each for each in warnings(environment({"ingress": {"trustedProxies": [network]}})) if network in each]
+    assert bool(said) is is_warned_of, "an office behind its own balancer is one client to the rate limits"
+    assert all("samokoder:ingress.trustedProxies" in each for each in said)
+
+
+def test_the_example_of_trusted_proxies_is_not_warned_of() -> None:
+    for example in Ingress.model_fields["trusted_proxies"].examples or ():
+        told = warnings(environment({"ingress": {"trustedProxies": example}}))
+        assert not [each for each in told if "trustedProxies" in each]
 
 
 PREFIXED: Mapping[str, Any] = {"ingress": {"stripPrefix": "/api"}}

@@ -1,0 +1,99 @@
+"""Refuses to change which secret opens stored data: the one that is configured, or the one that was generated.
+
+With a stack file that lacks a configured key (another clone, an older commit, `git stash`) `up` would use the generated
+one: what is stored cannot be read, and what is written meanwhile is lost once the file is right again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from operations.errors import ProjectError
+from operations.workspace import pulumi_state
+from operations.workspace.pulumi import PulumiRun
+from operations.workspace.workspace import Workspace
+from stack.common.secret_rules import fernet_key
+from stack.settings.environment import Environment
+from stack.settings.keys import key_of
+from stack.spec.rotation import label
+from stack.spec.secrets import GENERATED, kept_origins
+
+VARIABLE = "OTHER_KEY"
+"""Environment variable: the secrets, by label and separated by spaces, that a person means to change."""
+
+
+def refuse_others(workspace: Workspace, run: PulumiRun, deployment: Mapping[str, Any]) -> None:
+    """Raise ProjectError where `up` would use another secret for stored data than the one in use.
+
+    Not where OTHER_KEY names it, and not where both are equal. deployment: the stack's state, its secrets encrypted.
+    """
+    meant = workspace.variables.get(VARIABLE, "").split()
+    environment = workspace.settings()
+    others = [secret for secret in changed(environment, run, deployment) if label(secret) not in meant]
+    if not others:
+        return
+    there = pulumi_state.kept_origins(deployment)
+    lines = [
+        f"{workspace.committed_file.name} changes a secret that opens stored data, so nothing was changed:",
+        *(line for secret in others for line in _told(workspace, secret, there[label(secret)])),
+        f"To change over all the same: {up_with(workspace, [*meant, *map(label, others)])}",
+    ]
+    raise ProjectError("\n".join(lines))
+
+
+def changed(environment: Environment, run: PulumiRun, deployment: Mapping[str, Any]) -> list[str]:
+    """Return the secrets of stored data that `up` would take from elsewhere than before, with another value.
+
+    run: is asked for values only where a secret would come from elsewhere. deployment: as for `refuse_others`.
+    """
+    moved = _moved(environment, deployment)
+    # Only a configured value can be compared: the state does not have the one that a stack file has lost.
+    return [
+        secret for secret in moved if not (_is_configured(environment, secret) and _equal(environment, run, secret))
+    ]
+
+
+def up_with(workspace: Workspace, labels: list[str]) -> str:
+    """Return the `up`, as a person types it, that changes these secrets."""
+    named = " ".join(dict.fromkeys(labels))
+    return f"{VARIABLE}={named if len(labels) == 1 else repr(named)} {workspace.typed('up')}"
+
+
+def _moved(environment: Environment, deployment: Mapping[str, Any]) -> list[str]:
+    """Return the secrets whose origin in the settings differs from the one in the state, which may not note it."""
+    if not pulumi_state.data_volumes(dict(deployment)):
+        return []  # nothing is stored yet
+    there = pulumi_state.kept_origins(deployment)
+    wanted = kept_origins(environment)
+    return [
+        secret
+        for secret in GENERATED
+        if (is_ := label(secret)) in wanted and there.get(is_, wanted[is_]) != wanted[is_]
+    ]
+
+
+def _is_configured(environment: Environment, secret: str) -> bool:
+    return GENERATED[secret].configured in environment.configured_secrets
+
+
+def _equal(environment: Environment, run: PulumiRun, secret: str) -> bool:
+    """Tell whether the configured value is the generated one, which a person may have copied to keep it elsewhere."""
+    configured = str(run.configuration().get(key_of(GENERATED[secret].configured), {}).get("value"))
+    generated = run.secrets(every=True).get(label(secret), "")
+    as_fernet = secret == "app_secret_key" and environment.settings.fernet  # noqa: S105 - a name
+    return fernet_key(configured) == fernet_key(generated) if as_fernet else configured == generated
+
+
+def _told(workspace: Workspace, secret: str, there: str) -> tuple[str, str, str]:
+    key = key_of(GENERATED[secret].configured)
+    lacks = there == "configured"
+    file = f"lacks it ({key})" if lacks else f"has another one ({key})"
+    keep = f"merge the commit that has {key}, or " if lacks else ""
+    words = f"config set --secret {key}" if lacks else f"config rm {key}"
+    typed = workspace.typed(f"pulumi ARGS='{words}'")
+    return (
+        f"  {label(secret)}: the {there} one is in use, and the file {file}.",
+        "    What was stored with the one in use could not be opened, and what is stored now not with it later.",
+        f"    To keep the one in use: {keep}{typed}",
+    )

@@ -1,0 +1,117 @@
+"""A stack file that has another key for the stored data than the one in use is refused, with what to do."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from operations.errors import ProjectError
+from operations.lifecycle import up as lifecycle_up
+from operations.workspace.workspace import Workspace
+from stack.common.secret_rules import fernet_key
+from stack.spec.rotation import label
+from stack.spec.secrets import GENERATED
+from tests.recording import environment_of, record, record_case, secret_value
+
+CONFIGURABLE = {
+    secret: generated.configured
+    for secret, generated in GENERATED.items()
+    if generated.opens_what_is_kept and generated.configured
+}
+OFFSITE: dict[str, Any] = {
+    "backup": {"offsite": {"endpoint": "https://s3.example.org", "bucket": "samokoder", "region": "eu-central-1"}},
+    "s3AccessKeyId": secret_value("id", 20),
+    "s3SecretAccessKey": secret_value("key"),
+}
+OWN, MADE = secret_value("own", 86), secret_value("generated", 86)
+
+
+def state(origins: dict[str, str] | None, *, data: bool = True) -> dict[str, Any]:
+    """The state after an `up`. origins: what it noted; None: it was of a version that noted nothing."""
+    outputs: dict[str, Any] = {"inUse": {}, "phases": {}} | ({} if origins is None else {"keptOrigins": origins})
+    resources: list[dict[str, Any]] = [{"type": "samokoder:platform:Secrets", "urn": "u::secret", "outputs": outputs}]
+    if data:
+        volume = {"type": "docker:index/volume:Volume", "urn": "u::data-postgres", "outputs": {"name": "postgres"}}
+        resources.append(volume)
+    return {"resources": resources}
+
+
+def refused(there: dict[str, Any], *, other_key: str = "", **config: Any) -> str:
+    """What is said where an `up` with this configuration meets the state; empty: it goes on."""
+    environment = environment_of("staging", config)
+    workspace = SimpleNamespace(
+        settings=lambda: environment,
+        committed_file=SimpleNamespace(name="Pulumi.staging.yaml"),
+        committed=dict,
+        variables={"OTHER_KEY": other_key},
+        typed=lambda words: f"make {words}",
+    )
+    run = SimpleNamespace(
+        deployment=lambda: there,
+        secrets=lambda **_: dict.fromkeys(map(label, CONFIGURABLE), MADE),
+        configuration=lambda: {f"samokoder:{key}": {"value": value} for key, value in config.items()},
+    )
+    said = ""
+    try:
+        lifecycle_up.refuse_undoing(cast("Workspace", workspace), cast("Any", run))
+    except ProjectError as error:
+        said = str(error)
+    assert OWN not in said
+    assert MADE not in said
+    return said
+
+
+@pytest.mark.parametrize(("secret", "key"), CONFIGURABLE.items())
+def test_a_key_is_not_changed_for_the_generated_one_nor_the_generated_one_for_a_key(secret: str, key: str) -> None:
+    configured, generated = state({label(secret): "configured"}), state({label(secret): "generated"})
+    said = refused(configured, **OFFSITE)
+    assert f"ARGS='config set --secret samokoder:{key}'" in said, "what is stored could not be read"
+    assert "merge the commit" in said, "the file of a colleague has it"
+    assert f"OTHER_KEY={label(secret)} make up" in said, "who means it has a way"
+    assert f"ARGS='config rm samokoder:{key}'" in refused(generated, **OFFSITE, **{key: OWN})
+    assert not refused(configured, **OFFSITE, **{key: OWN})
+    assert not refused(generated, **OFFSITE)
+
+
+@pytest.mark.parametrize(("secret", "key"), CONFIGURABLE.items())
+def test_who_names_the_secret_changes_it_and_no_other(secret: str, key: str) -> None:
+    there = state({label(secret): "generated"})
+    assert not refused(there, other_key=label(secret), **OFFSITE, **{key: OWN})
+    assert refused(there, other_key="secret-key", **OFFSITE, **{key: OWN})
+
+
+def test_several_keys_are_told_at_once_and_with_one_line_for_all() -> None:
+    there = state({"app-secret-key": "configured", "postgres-superuser": "configured"})
+    said = refused(there)
+    assert "samokoder:appSecretKey" in said
+    assert "samokoder:postgresSuperuserPassword" in said
+    assert "OTHER_KEY='app-secret-key postgres-superuser' make up" in said
+    assert not refused(there, other_key="app-secret-key postgres-superuser")
+
+
+def test_a_key_passes_where_nothing_is_stored_yet_or_the_state_does_not_say() -> None:
+    for there in ({}, state(None), state({"app-secret-key": "generated"}, data=False)):
+        assert not refused(there, appSecretKey=OWN), "as before the first `up`, after `import-compose --keys`"
+
+
+def test_the_first_off_site_copy_may_have_a_key_of_its_own() -> None:
+    assert not refused(state({"app-secret-key": "generated"}), **OFFSITE, backupEncryptionKey=OWN), "no copy is there"
+
+
+def test_the_generated_key_itself_may_be_configured_to_have_it_elsewhere_too() -> None:
+    there = state({"app-secret-key": "generated"})
+    assert not refused(there, appSecretKey=MADE), "docs/backup-and-restore.md says to keep it so"
+    assert not refused(there, appSecretKeyForm="fernet", appSecretKey=fernet_key(MADE)), "as `make password` shows it"
+    assert refused(there, appSecretKeyForm="fernet", appSecretKey=fernet_key(OWN))
+
+
+def test_the_program_notes_where_each_used_key_comes_from_and_no_value() -> None:
+    def noted(recording: Any) -> dict[str, Any]:
+        start = "secret.keptOrigins."
+        leaves = {leaf.path: leaf for leaf in recording.component_outputs}
+        return {path.removeprefix(start): leaf.value for path, leaf in leaves.items() if path.startswith(start)}
+
+    assert noted(record("staging", {})) == {"app-secret-key": "generated", "postgres-superuser": "generated"}
+    assert noted(record_case("email-and-keys")) == {"app-secret-key": "configured", "postgres-superuser": "configured"}
