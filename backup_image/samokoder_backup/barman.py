@@ -13,7 +13,7 @@ import pwd
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -35,8 +35,6 @@ _STARTS = timedelta(seconds=60)
 """Within it Barman has started and has named the base backup that it makes."""
 _MARK = "samokoder-mark.json"
 """In the folder of a history: the mark of the copy of the cluster whose log it has; two, while it gets another one."""
-KEPT_FAILING = 2
-"""How many of the base backups in a row that were bad from the beginning stay: the reason may be a lasting one."""
 
 
 def barman(settings: Settings, *words: str, what: str) -> str:
@@ -339,55 +337,3 @@ def fresh_scratch(name: str) -> Path:
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(mode=0o700, parents=True)
     return path
-
-
-def failing(server: Path, bad: Collection[str]) -> list[Base]:
-    """Return the newest base backups of a history that were bad from the beginning, one after the other, oldest first.
-
-    Empty where the newest one is good, or nobody has looked yet.
-    """
-    found = list[Base]()
-    for base in reversed(bases(server)):
-        if base.noted.exists() or base.id not in bad:
-            break
-        found.insert(0, base)
-    return found
-
-
-def thin(settings: Settings, server: Path, bad: Collection[str]) -> list[str]:
-    """Remove base backups that were never good, but for the newest ones of a row; return their ids.
-
-    Where each one fails for the same reason they would fill the disk. None that was ever good goes for one.
-    """
-    going = failing(server, bad)[:-KEPT_FAILING]
-    for base in going:
-        say(f"removing {base.id}, which was never good, as {KEPT_FAILING} after it")
-        _remove(settings, base)
-    return [base.id for base in going]
-
-
-def _remove(settings: Settings, base: Base) -> None:
-    catalogue.begin_removal(base)
-    barman(settings, "delete", base.server.name, base.id, what=f"removing {base.id}")
-    catalogue.end_removal(base)
-
-
-def retire(settings: Settings, bad: Iterable[str]) -> None:
-    """Remove what is older than the recovery window needs: never one that no newer good one takes the place of.
-
-    bad: what is known to be bad. It takes no other's place, and goes when a good one of its age would.
-    """
-    start = datetime.now(UTC) - timedelta(days=settings.recovery_window_days)
-    known = bases()
-    reaching = [base for base in known if base.end < start and base.id not in set(bad) and base.noted.exists()]
-    if not reaching:
-        return
-    for base in known[: known.index(reaching[-1])]:
-        _remove(settings, base)
-    for each in catalogue.broken():
-        if each.finished < reaching[-1].end:
-            say(f"removing {each.id}, which cannot be read, with the others of its time")
-            catalogue.remove_broken(each)
-    for server in servers():
-        if server != current(settings) and not catalogue.holds_any(server) and wal.received(server) < start.timestamp():
-            shutil.rmtree(server)

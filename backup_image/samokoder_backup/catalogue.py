@@ -258,8 +258,13 @@ def _hide(each: Broken) -> None:
             info.rename(info.with_name(f"{each.id}{_APART}"))
 
 
+def is_apart(base: Base) -> bool:
+    """Tell whether a base backup is still out of Barman's sight."""
+    return base.info.name.endswith(_APART)
+
+
 def _show(base: Base) -> None:
-    if base.info.name.endswith(_APART):
+    if is_apart(base):
         say(f"{base.id} can be read again")
         base.info.rename(base.info.with_name(f"{base.id}{_INFO}"))
 

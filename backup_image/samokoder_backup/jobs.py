@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from samokoder_backup import apart, barman, catalogue, copies, entries, state, wal
+from samokoder_backup import apart, barman, catalogue, copies, entries, retention, state, wal
 from samokoder_backup.catalogue import Base
 from samokoder_backup.copies import Copy
 from samokoder_backup.process import BackupError, lacking, say
@@ -67,12 +67,12 @@ def _first_verification(settings: Settings, base: Base) -> None:
             raise BackupError(f"{base.id} was made, and could not be verified: {error}") from error
         bad = {**state.bad(), base.id: _why(error)}
         state.record("verify", {"bad": bad})
-        gone = barman.thin(settings, base.server, bad)
+        gone = retention.thin(settings, base.server, bad)
         state.record("verify", {"bad": {name: why for name, why in bad.items() if name not in gone}})
-        row = len(barman.failing(base.server, bad))
+        row = len(retention.failing(base.server, bad))
         seldom = f". {row} in a row are: the next one is made in a day, or by hand"
         raise BackupError(
-            f"{base.id} was made, and is bad: {_why(error)}{seldom if row >= barman.KEPT_FAILING else ''}"
+            f"{base.id} was made, and is bad: {_why(error)}{seldom if row >= retention.KEPT_FAILING else ''}"
         ) from error
 
 
@@ -87,7 +87,7 @@ def _retire(settings: Settings, kind: Kind) -> None:
     if state.FORGOTTEN in bad or _ALL not in state.read().get("verify", {}):
         say("nothing old is removed until all was verified: nobody knows yet what is bad")
     elif kind == "base":
-        barman.retire(settings, bad)
+        retention.retire(settings, bad)
     else:
         copies.retire(settings, kind, set(bad))
 

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
-from samokoder_backup import barman, catalogue, copies, database, entries, jobs, metrics, offsite, state, wal
+from samokoder_backup import barman, catalogue, copies, database, entries, jobs, metrics, offsite, retention, state, wal
 from samokoder_backup import settings as at
 from samokoder_backup.process import BackupError, exclusive, say
 from samokoder_backup.settings import Kind, Settings
@@ -218,9 +218,9 @@ class Service:
 
     def _may_succeed(self) -> bool:
         """Tell whether a base backup is tried now: not where several in a row were bad, and the last is not old."""
-        failing = barman.failing(self._server, entries.known_bad()) if self._server else []
+        failing = retention.failing(self._server, entries.known_bad()) if self._server else []
         return (
-            len(failing) < barman.KEPT_FAILING
+            len(failing) < retention.KEPT_FAILING
             or failing[-1].ahead
             or metrics.since(failing[-1].end.timestamp()) > _SELDOM_SECONDS
         )

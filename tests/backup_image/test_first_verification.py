@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from samokoder_backup import barman, database, jobs, process, restore, service, settings, state
+from samokoder_backup import barman, database, jobs, process, restore, retention, service, settings, state
 from samokoder_backup.catalogue import Base, bases
 from samokoder_backup.process import BackupError
 from samokoder_backup.restore import Target
@@ -112,7 +112,7 @@ def test_where_there_is_no_room_to_unpack_it_a_base_backup_is_neither_good_nor_b
     free(monkeypatch, 500 * MIB)
     retired: list[str] = []
     with monkeypatch.context() as patched:
-        patched.setattr(barman, "retire", lambda *_: retired.append("base"))
+        patched.setattr(retention, "retire", lambda *_: retired.append("base"))
         assert jobs.backup(home.settings, "base") is False, "somebody is told that it was not verified"
     assert retired == ["base"], "the base backups and the log of each day would fill the disk"
     assert programs == [], "the disk is PostgreSQL's, too: nothing is unpacked that may fill it"
@@ -228,57 +228,39 @@ def test_a_base_backup_that_is_not_as_good_as_the_one_that_is_asked_for_is_not_t
     assert base not in made
 
 
-def always_bad(home: Home, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Let every base backup fail its first verification; gives what Barman is told to remove."""
-    removed: list[str] = []
-    taking(home, monkeypatch, content="no manifest")
-
-    def barman_(_settings: settings.Settings, command: str, _server: str, identifier: str, *, what: str) -> str:
-        assert command == "delete", what
-        removed.append(identifier)
-        return ""
-
-    monkeypatch.setattr(barman, "barman", barman_)
-    return removed
-
-
 def test_base_backups_that_are_bad_for_a_lasting_reason_do_not_fill_the_disk_and_are_made_once_a_day(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = home.base(home.ago(days=1))
     for number in range(2, 9):
         home.wal(number, home.ago(minutes=1))
-    removed = always_bad(home, monkeypatch)
+    made = taking(home, monkeypatch, content="no manifest")
     it = service.Service(home.settings)
     it._server = home.server()
     tried = 0
     while it._may_succeed() and tried < 10:
         assert jobs.backup(home.settings, "base") is False, "somebody is told each time"
         tried += 1
-    assert tried == barman.KEPT_FAILING, "it would be made again each hour"
+    assert tried == retention.KEPT_FAILING, "it would be made again each hour"
     assert "2 in a row are: the next one is made in a day, or by hand" in state.read()["base"]["error"]
     assert it._newest("base") == home.ago(days=1).timestamp(), "the alert of a late base backup goes by the good one"
     jobs.backup(home.settings, "base")  # by hand, or a day later
-    assert len(removed) == 1, "each of them would stay until the disk is full"
     listed = home.listed(capsys)
     assert listed[good] == "good"
-    assert list(listed.values()).count("bad") == barman.KEPT_FAILING, "the last one is there for whoever looks at it"
-    assert removed[0] not in listed
-    assert removed[0] not in state.bad(), "an alert would tell of what is no more"
+    assert list(listed.values()).count("bad") == retention.KEPT_FAILING, "the last one is there for whoever looks at it"
+    assert made[0] not in listed, "each of them would stay until the disk is full"
+    assert made[0] not in state.bad(), "an alert would tell of what is no more"
     assert service.Service(home.settings)._may_succeed(), "no history is received yet"
 
 
-def test_a_base_backup_that_was_good_once_is_not_removed_for_others_that_are_bad(
-    home: Home, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_base_backup_that_was_good_once_is_not_removed_for_others_that_are_bad(home: Home) -> None:
     bad = {home.base(home.ago(hours=9 - number), number): "one byte" for number in range(2, 6)}
-    removed = always_bad(home, monkeypatch)
-    assert barman.thin(home.settings, home.server(), bad) == [], "most of it can be read"
-    assert not removed
+    assert retention.thin(home.settings, home.server(), bad) == [], "most of it can be read"
     never = [home.base(home.ago(minutes=30 - number), 10 + number, verified=False) for number in range(4)]
-    assert barman.thin(home.settings, home.server(), bad) == [], "nobody has looked at these yet"
+    assert retention.thin(home.settings, home.server(), bad) == [], "nobody has looked at these yet"
     bad |= dict.fromkeys(never, "one byte")
-    assert barman.thin(home.settings, home.server(), bad) == never[:2] == removed
+    assert retention.thin(home.settings, home.server(), bad) == never[:2]
+    assert {base.id for base in bases()} == bad.keys() - set(never[:2])
 
 
 def test_a_day_after_the_last_bad_one_another_base_backup_is_tried(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,104 @@
+"""Which base backups go, and with which of them the WAL goes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from samokoder_backup import barman, catalogue, wal
+from samokoder_backup.catalogue import Base, bases
+from samokoder_backup.process import say
+from samokoder_backup.settings import Settings
+
+KEPT_FAILING = 2
+"""How many of the base backups in a row that were bad from the beginning stay: the reason may be a lasting one."""
+
+
+def failing(server: Path, bad: Collection[str]) -> list[Base]:
+    """Return the newest base backups of a history that were bad from the beginning, one after the other, oldest first.
+
+    Empty where the newest one is good, or nobody has looked yet.
+    """
+    found = list[Base]()
+    for base in reversed(bases(server)):
+        if base.noted.exists() or base.id not in bad:
+            break
+        found.insert(0, base)
+    return found
+
+
+def thin(settings: Settings, server: Path, bad: Collection[str]) -> list[str]:
+    """Remove base backups that were never good, but for the newest ones of a row; return their ids.
+
+    Where each one fails for the same reason they would fill the disk. None that was ever good goes for one.
+    """
+    going = failing(server, bad)[:-KEPT_FAILING]
+    for base in going:
+        say(f"removing {base.id}, which was never good, as {KEPT_FAILING} after it")
+        _remove(settings, base)
+    return [base.id for base in going]
+
+
+def retire(settings: Settings, bad: Collection[str]) -> None:
+    """Remove what is older than the recovery window needs: never one that no newer good one takes the place of.
+
+    bad: what is known to be bad. It takes no other's place, and goes when a good one of its age would.
+    """
+    start = datetime.now(UTC) - timedelta(days=settings.recovery_window_days)
+    good = [base for base in bases() if base.id not in bad and base.noted.exists()]
+    reaching = [base for base in good if base.end < start]
+    if not reaching:
+        return
+    received = barman.current(settings)
+    for server in catalogue.servers():
+        over = server != received and _ended(server, start)
+        # A history goes on where the restore after it was undone: no base backup of another one reaches its moments.
+        those = reaching if over else [base for base in reaching if base.server == server]
+        if those:
+            _remove_before(settings, server, those[-1])
+        if over and not catalogue.holds_any(server):
+            shutil.rmtree(server)
+
+
+def _ended(server: Path, start: datetime) -> bool:
+    """Tell whether a history has no moment since then; one that cannot be listed may have some."""
+    try:
+        return wal.received(server) < start.timestamp()
+    except OSError:
+        return False
+
+
+def _remove_before(settings: Settings, server: Path, newer: Base) -> None:
+    # First, since the WAL stays while one that cannot be read may need it.
+    for each in catalogue.broken(server):
+        if each.files and each.finished < newer.end:
+            say(f"removing {each.id}, which cannot be read, with the others of its time")
+            catalogue.remove_broken(each)
+    for base in bases(server):
+        if base.end < newer.end:
+            _remove(settings, base)
+
+
+def _remove(settings: Settings, base: Base) -> None:
+    with_wal = _is_wal_free(base)
+    catalogue.begin_removal(base)
+    if with_wal:
+        barman.barman(settings, "delete", base.server.name, base.id, what=f"removing {base.id}")
+    catalogue.end_removal(base)
+
+
+def _is_wal_free(base: Base) -> bool:
+    """Tell whether nothing that stays needs the WAL that Barman removes with a base backup: all before its next one.
+
+    Barman goes by what it sees and by the names. It does not see one that was put out of its sight, which may be good
+    but for one byte; and the names are not in the order of the WAL where a clock was ahead. What stays here of the WAL
+    goes with a later base backup.
+    """
+    if catalogue.broken(base.server) or catalogue.is_apart(base):
+        return False
+    others = [each for each in bases(base.server) if each.id != base.id]
+    seen = [each for each in others if each.id > base.id and not catalogue.is_apart(each)]
+    end = min(seen, key=lambda each: each.id).begin_wal if seen else base.begin_wal
+    return all(each.begin_wal >= end for each in others)
