@@ -115,8 +115,8 @@ def mark_again(connection: Connection, server: Path) -> str:
     So a copy of the data from some minutes ago is known as one, too. Never to a copy that is not known: only who
     attaches it may say what it is.
     """
-    same = _server_of(database.identity(connection)) == server and server.is_dir()
     try:
+        same = _server_of(database.identity(connection)) == server and server.is_dir()
         known = same and _is_known(server, database.mark(connection))
     except OSError as error:  # the heartbeat continues: with it, what the slot keeps is measured
         return f"{_MARK} cannot be read: {error}"
@@ -140,12 +140,18 @@ def _note_pause(server: Path) -> None:
 
     Its log continues as if nothing had been between. What PostgreSQL had then is in the other history, if anywhere.
     """
-    last, until = wal.newest(server), max((wal.newest(other) for other in servers() if other != server), default=0.0)
-    if 0 < last < until:
-        try:
+    until = 0.0
+    # Whatever cannot be seen or written: to receive what waits is what makes room.
+    try:
+        for other in catalogue.histories():
+            try:
+                until = max(until, wal.newest(other) if other != server else 0.0)
+            except OSError as error:
+                say(f"nobody can see whether {server.name} was received before {other.name}: {error}")
+        if 0 < (last := wal.newest(server)) < until:
             catalogue.note_pause(server, last, until)
-        except OSError as error:
-            say(f"the pause of {server.name} cannot be noted: {error}")  # to receive what waits is what makes room
+    except OSError as error:
+        say(f"the pause of {server.name} cannot be noted: {error}")
 
 
 def _give_mark(connection: Connection, server: Path) -> str:

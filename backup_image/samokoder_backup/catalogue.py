@@ -83,11 +83,25 @@ class Base:
             raise BackupError(f"backup_manifest cannot be read: {error}") from error
 
 
+def histories() -> list[Path]:
+    """Return the folder of each history; raises OSError where nobody can say which there are."""
+    found = (at.BARMAN_HOME / name for name in sorted(_names(at.BARMAN_HOME)))
+    return [path for path in found if _SERVER.fullmatch(path.name) and _is_folder(path)]
+
+
 def servers() -> list[Path]:
-    """Return the folder of each history."""
-    if not at.BARMAN_HOME.is_dir():
+    """Return the folder of each history; none where they cannot be listed, which `broken` tells."""
+    try:
+        return histories()
+    except OSError:
         return []
-    return sorted(path for path in at.BARMAN_HOME.iterdir() if _SERVER.fullmatch(path.name) and path.is_dir())
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return True  # whoever looks into it says why that cannot be done
 
 
 def bases(*among: Path) -> list[Base]:
@@ -97,8 +111,12 @@ def bases(*among: Path) -> list[Base]:
 
 
 def broken(*among: Path) -> list[Broken]:
-    """Return those that cannot be read."""
-    return [each for server in among or servers() for each in _look(server) if isinstance(each, Broken)]
+    """Return those that cannot be read; for a folder that cannot be listed one without files, by the folder's name."""
+    try:
+        looked = among or histories()
+    except OSError as error:
+        return [damage.broken(at.BARMAN_HOME.name, "base", STAMP, f"it cannot be listed: {error}", ())]
+    return [each for server in looked for each in _look(server) if isinstance(each, Broken)]
 
 
 def pauses(server: Path) -> list[tuple[datetime, datetime]]:
@@ -162,7 +180,10 @@ def _one(folder: Path, info: Path) -> Base | Broken | None:
 
 
 def _names(folder: Path) -> set[str]:
-    return set(os.listdir(folder)) if folder.exists() else set()  # noqa: PTH208 - the names alone are asked for
+    try:
+        return set(os.listdir(folder))  # noqa: PTH208 - the names alone are asked for
+    except FileNotFoundError:
+        return set()
 
 
 def _read(info: Path) -> Base:
@@ -225,18 +246,25 @@ def remove_leftovers() -> None:
     back once it can be read again.
     """
     for server in servers():
-        meta = server / "meta"
-        for path in meta.glob(f"*{_NEW}"):
-            path.unlink()
-        for info in meta.glob(f"*{_INFO}"):
-            if _is_unfinished(info):
-                say(f"removing what is left of the base backup {_of(info)}, which did not come to its end")
-                _remove(server, _of(info))
-        for mark in meta.glob(f"*{_REMOVING}"):
-            say(f"removing what is left of the base backup {mark.name.removesuffix(_REMOVING)}")
-            _remove(server, mark.name.removesuffix(_REMOVING))
-        for each in _look(server):
-            _hide(each) if isinstance(each, Broken) else _show(each)
+        try:
+            _remove_leftovers(server)
+        except OSError as error:  # in the history that is received now Barman itself will say it
+            say(f"what is left of base backups in {server.name} is not removed: {error}")
+
+
+def _remove_leftovers(server: Path) -> None:
+    meta = server / "meta"
+    for path in meta.glob(f"*{_NEW}"):
+        path.unlink()
+    for info in meta.glob(f"*{_INFO}"):
+        if _is_unfinished(info):
+            say(f"removing what is left of the base backup {_of(info)}, which did not come to its end")
+            _remove(server, _of(info))
+    for mark in meta.glob(f"*{_REMOVING}"):
+        say(f"removing what is left of the base backup {mark.name.removesuffix(_REMOVING)}")
+        _remove(server, mark.name.removesuffix(_REMOVING))
+    for each in _look(server):
+        _hide(each) if isinstance(each, Broken) else _show(each)
 
 
 def _of(info: Path) -> str:

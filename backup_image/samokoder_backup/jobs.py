@@ -100,7 +100,8 @@ def verify(only: str | None = None) -> bool:
 
     def work() -> Mapping[str, Any]:
         before, unsure = state.bad(), dict[str, str]()
-        bad = {each.id: each.why for each in entries.broken()}
+        broken = entries.broken()
+        bad = {each.id: each.why for each in broken}
         if only is None:
             servers = catalogue.servers()
             bad |= {f"{each.name}/{name}": why for each in servers for name, why in wal.damaged(each).items()}
@@ -108,6 +109,10 @@ def verify(only: str | None = None) -> bool:
             bad |= {name: why for name, why in before.items() if name != only}
         things: list[Base | Copy] = [*catalogue.bases(), *copies.of_every_kind()]
         chosen = [thing for thing in things if only in {None, thing.id}]
+        if not all(each.files for each in broken):
+            # What is in a folder that cannot be listed was not looked at: what was known to be bad of it still is.
+            seen = {*(thing.id for thing in things), *(each.name for each in catalogue.servers())}
+            bad |= {name: why for name, why in before.items() if name.partition("/")[0] not in seen and name not in bad}
         if only and not chosen and only not in bad:
             raise BackupError(f"there is no backup {only}")
         for thing in chosen:

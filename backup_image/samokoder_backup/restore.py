@@ -69,7 +69,8 @@ def plan(target: Target) -> Plan:
     good = [base for base in catalogue.bases() if base.id not in bad and target.backup in {None, base.id}]
     bases = [base for base in good if not base.ahead] or good
     if not bases:
-        raise CannotError(f"there is no backup {target.backup}" if target.backup else "there is no good base backup")
+        what = f"there is no backup {target.backup}" if target.backup else "there is no good base backup"
+        raise CannotError(": ".join([what, *_unlisted()]))
     if target.moment:
         base, found = _reaching(bases, target.moment, bad)
         recovery = {"recovery_target_time": target.moment.astimezone(UTC).isoformat(sep=" ")}
@@ -101,6 +102,11 @@ def _proven(bases: list[Base]) -> Base:
 
 def _of_one_database(bases: list[Base], bad: Mapping[str, str]) -> None:
     """Refuse to guess: a volume that was lost becomes an empty database, and the newest moment is that one's."""
+    if unlisted := _unlisted():
+        raise CannotError(
+            f"nobody can see whether there are backups that are newer, or of another database: {'; '.join(unlisted)}. "
+            "Mend that, or name the moment"
+        )
     if bases[0].database == bases[-1].database:
         return  # the only one, or one that a restore has brought back since; and no WAL is looked through
     last: dict[str, str] = {}
@@ -115,12 +121,24 @@ def _of_one_database(bases: list[Base], bad: Mapping[str, str]) -> None:
         )
 
 
+def _unlisted() -> list[str]:
+    """Say which folders with base backups cannot be listed, and why."""
+    return [f"{each.id}: {each.why}" for each in catalogue.broken() if not each.files]
+
+
 def _of_newest_history(base: Base, found: wal.Chain) -> None:
     """Refuse the end of a history that another one has followed, from which no good base backup leads yet.
 
     So it is after a restore until the first base backup is made: the end would be that of the data that was replaced.
     """
-    newest = {each: wal.newest(each) for each in catalogue.servers() if each != base.server}
+    try:
+        newest = {each: wal.newest(each) for each in catalogue.histories()}
+    except OSError as error:
+        raise CannotError(
+            f"nobody can see what the newest WAL is, so the latest moment is not known: {error}. Mend that, or name "
+            f"the moment; the last one that is seen is {found.end.isoformat(sep=' ')}"
+        ) from error
+    newest.pop(base.server, None)
     last = max(newest, key=lambda each: newest[each], default=base.server)
     if newest.get(last, 0.0) > found.end.timestamp():
         moment = datetime.fromtimestamp(newest[last], UTC).isoformat(sep=" ")

@@ -63,7 +63,7 @@ class Service:
     @property
     def lag(self) -> float:
         """Seconds since WAL last came; there is some for every heartbeat."""
-        newest = wal.newest(self._server) if self._server else 0.0
+        newest = _received(self._server)
         return metrics.since(newest) if newest else time.monotonic() - self._began
 
     def run(self) -> int:
@@ -161,10 +161,11 @@ class Service:
     def _archive(self) -> None:
         said, noted = "", None
         while not self._stop.wait(_ARCHIVE_SECONDS):
-            if (server := self._server) and server.exists():
+            if server := self._server:
                 try:
-                    barman.archive(self._settings, server, first=server != noted)
-                    said, noted = "", server
+                    if server.exists():
+                        barman.archive(self._settings, server, first=server != noted)
+                        said, noted = "", server
                 except (BackupError, OSError) as error:
                     if str(error) != said:
                         said = str(error)
@@ -231,7 +232,7 @@ class Service:
         if kind != "base":
             good = [copy for copy in copies.copies(kind) if copy.id not in bad and not copy.ahead]
             return good[-1].finished.timestamp() if good else None
-        if self._server is None or not wal.newest(self._server):
+        if self._server is None or not _received(self._server):
             return time.time()  # nothing can be done yet, and the receiver says why
         bases = [base for base in catalogue.bases(self._server) if base.id not in bad and not base.ahead]
         # One that WAL no longer leads on from is no use for tomorrow.
@@ -299,6 +300,14 @@ def _for_good(loop: Callable[[], None]) -> None:
     except Exception:
         traceback.print_exc()
         os._exit(1)
+
+
+def _received(server: Path | None) -> float:
+    """Say when WAL last came, as a time stamp; 0 for never, and where nobody can see it: the receiver says why."""
+    try:
+        return wal.newest(server) if server else 0.0
+    except OSError:
+        return 0.0
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -25,6 +25,10 @@ from samokoder_backup import clock
 SEGMENT = re.compile(r"[0-9A-F]{24}")
 _ARCHIVED = re.compile(r"[0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history")
 _HISTORY = re.compile(r"[0-9A-F]{8}\.history")
+_LOG = re.compile(r"[0-9A-F]{16}")
+"""Folder of an archive."""
+_OF_WAL = re.compile(r"[0-9A-F]{8}")
+"""How the name of each file begins that PostgreSQL gives."""
 _GZIP = b"\x1f\x8b"
 _LEDGER = "samokoder-wal.sha256"
 _LINE = re.compile(r"([0-9a-f]{64})  ([0-9A-Za-z._]+)")
@@ -59,9 +63,10 @@ def fetch(server: Path, name: str, destination: Path, last: str = "") -> int:
     """Put a WAL file where PostgreSQL wants it; the status tells it what that means. last: what comes after is bad."""
     path = None if last and SEGMENT.fullmatch(name) and name > last else locate(server, name)
     if path is None and _HISTORY.fullmatch(name):
-        # Any cluster's timeline that is known here: another folder of the same system identifier.
-        sisters = (locate(other, name) for other in sorted(server.parent.glob(f"main-{system(server)}-*")))
-        path = next((found for found in sisters if found), None)
+        # Any cluster's timeline that is known here: another folder of the same system identifier. Listed so that a
+        # folder that cannot be is an error: a number that was used would be taken for a free one.
+        folders = (each for each in sorted(server.parent.iterdir()) if each.name.startswith(f"main-{system(server)}-"))
+        path = next((found for other in folders if (found := locate(other, name))), None)
     if path is None:
         return _MISSING
     try:
@@ -104,8 +109,11 @@ def look(server: Path) -> Look:
     written: dict[str, float] = {}
     highest: dict[str, str] = {}
     # The archiver moves a file from the first to one of the others: so it is not missed on its way.
-    for folder in (server / "streaming", server / "wals", *(server / "wals").glob("[0-9A-F]*/")):
-        # What cannot be listed is missing, and told so.
+    # What cannot be listed is missing, and told so.
+    folders = [server / "streaming"]
+    with contextlib.suppress(OSError):
+        folders += _folders(server / "wals")
+    for folder in folders:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name[:24]
@@ -151,7 +159,11 @@ def _written(server: Path, name: str) -> float | None:
 
 
 def _folders(wals: Path) -> list[Path]:
-    return [each for each in (wals, *sorted(wals.glob("[0-9A-F]*/"))) if each.is_dir()]
+    """Return the folders of an archive, none where it is not there yet; raises OSError where they cannot be listed."""
+    try:
+        return [wals, *(wals / name for name in sorted(os.listdir(wals)) if _LOG.fullmatch(name))]  # noqa: PTH208 - names
+    except FileNotFoundError:
+        return []
 
 
 def _is_archived(path: Path) -> bool:
@@ -168,14 +180,16 @@ def archived(server: Path) -> list[Path]:
 
 
 def newest(server: Path) -> float:
-    """Say when WAL was last received, as a time stamp; 0 for never. A stamp of a time to come is none."""
+    """Say when WAL was last received, as a time stamp; 0 for never. A stamp of a time to come is none.
+
+    Raises OSError where that cannot be seen: taken for never, an older history would pass for the newest one.
+    """
     stamps = []
-    last = max((server / "wals").glob("[0-9A-F]*/"), default=server / "wals")
-    for path in (*(server / "streaming").glob("[0-9A-F]*"), *last.glob("[0-9A-F]*")):
-        try:
-            stamps.append(path.stat().st_mtime)
-        except OSError:
-            continue
+    for folder in (server / "streaming", *_folders(server / "wals")[-1:]):
+        with contextlib.suppress(FileNotFoundError):
+            for path in (each for each in folder.iterdir() if _OF_WAL.match(each.name)):
+                with contextlib.suppress(FileNotFoundError):  # it was archived at this moment
+                    stamps.append(path.stat().st_mtime)
     return max((stamp for stamp in stamps if not clock.ahead(stamp)), default=0.0)
 
 
@@ -252,7 +266,12 @@ def damaged(server: Path) -> dict[str, str]:
         known = _ledger(server)
     except OSError as error:
         known, found[_LEDGER] = {}, f"it cannot be read: {error}"
-    for folder in (server / "wals", *sorted((server / "wals").glob("[0-9A-F]*"))):
+    folders = []
+    try:
+        folders = _folders(server / "wals")
+    except OSError as error:
+        found["wals"] = f"it cannot be listed: {error}"
+    for folder in folders:
         try:
             files = sorted(folder.iterdir())
         except NotADirectoryError:
