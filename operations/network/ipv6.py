@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from operations.clone import typed
 from operations.errors import FailedError
-from operations.network.packet_filter import NO_IP6TABLES, SAFE_ENGINE
+from operations.network.engine_writes import SAFE_ENGINE
 from operations.workspace import pasted
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
@@ -46,13 +46,13 @@ def refusal(environment: Environment, version: str) -> str:
 
 
 def judge(
-    environment: Environment, version: str, there: bool | None, said: Mapping[str, str], *, hides: bool = False
+    environment: Environment, version: str, there: bool | None, said: Mapping[str, str], *, hides: str = ""
 ) -> str:
     """Return how the stack and the host serve IPv6. Raises FailedError where they do not fit together.
 
     version: of the engine. there: whether the network has IPv6; None: there is no network yet. said: what `SCRIPT`
-    prints, name -> value. hides: whether each IPv6 client has the gateway's address, because the engine puts no rules
-    for IPv6.
+    prints, name -> value. hides: what to do where each IPv6 client has the gateway's address, because no rule of the
+    engine for IPv6 is there; empty: they are.
     """
     ingress = environment.settings.ingress
     address = str(ipaddress.IPv6Address(bytes.fromhex(given))) if (given := said.get("ipv6-address")) else ""
@@ -75,8 +75,8 @@ def judge(
         raise FailedError(f"the network has none yet: `{typed(environment.name, 'up')}` makes it anew ({KEY})")
     if hides:
         raise FailedError(
-            "the engine puts no rules for IPv6, so each client by it has the network's own address, and limits count "
-            f"all as one: {NO_IP6TABLES}"
+            "no rule of the engine for IPv6 is there, so each client by it has the network's own address, and limits "
+            f"count all as one: {hides}"
         )
     return f"{has}, and the stack serves IPv4 and IPv6" + (" on loopback" if inside else "")
 

@@ -276,7 +276,7 @@ def test_what_does_not_work_with_the_setting_fails() -> None:
     with pytest.raises(FailedError, match="no default route by IPv6"):
         judged(both, {"ipv6-address": ADDRESS}, there=True)
     with pytest.raises(FailedError, match=r"limits count all as one.*ip6tables"):
-        ipv6.judge(environment_of("staging", both), "28.5.2", True, HAS, hides=True)
+        ipv6.judge(environment_of("staging", both), "28.5.2", True, HAS, hides="have a kernel with ip6tables")
     assert "serves IPv4 and IPv6" in judged(both, HAS, there=True)
     assert "`make up" in judged(both, HAS)
     assert "on loopback" in judged(SIX, {}, there=True), "what is on loopback needs no address"
