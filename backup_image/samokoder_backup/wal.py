@@ -206,12 +206,8 @@ def newest(server: Path) -> float:
         with contextlib.suppress(FileNotFoundError):
             for path in (each for each in folder.iterdir() if _OF_WAL.match(each.name)):
                 with contextlib.suppress(FileNotFoundError):  # it was archived at this moment
-<<<<<<< HEAD
                     if _has_begun(path):
                         stamps.append(path.stat().st_mtime)
-=======
-                    stamps.append(path.stat().st_mtime)
->>>>>>> h-x24a
     return max((stamp for stamp in stamps if not clock.ahead(stamp)), default=0.0)
 
 

@@ -9,11 +9,7 @@ from pathlib import Path
 
 import pytest
 
-<<<<<<< HEAD
 from samokoder_backup import barman, catalogue, copies, entries, jobs, restore, retention, settings, state
-=======
-from samokoder_backup import barman, copies, entries, jobs, restore, retention, settings, state
->>>>>>> h-x24a
 from samokoder_backup.process import CannotError
 from samokoder_backup.restore import Target
 from samokoder_backup.settings import Kind
