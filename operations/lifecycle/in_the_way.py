@@ -114,10 +114,19 @@ def published(spec: ServiceSpec) -> list[Publish]:
     return [each for each in (spec.publish, *spec.also_publish) if each]
 
 
-def clashes(publish: Publish, address: str, port: int) -> bool:
-    """Tell whether a socket keeps the engine from binding a port."""
+def clashes(publish: Publish, address: str, port: int, *, dual: bool = False) -> bool:
+    """Tell whether a socket keeps the engine from binding a port.
+
+    dual: whether a socket on `::` may have taken the port of IPv4 too, as a program's may. The engine (20.10 and newer)
+    binds and lists a container's port for each family apart.
+    """
     mine, other = ipaddress.ip_address(publish.address), ipaddress.ip_address(address)
-    return port == publish.host_port and (mine == other or mine.is_unspecified or other.is_unspecified)
+    other = (isinstance(other, ipaddress.IPv6Address) and other.ipv4_mapped) or other
+    if port != publish.host_port:
+        return False
+    if mine.version != other.version:
+        return dual and isinstance(other, ipaddress.IPv6Address) and other.is_unspecified
+    return mine == other or mine.is_unspecified or other.is_unspecified
 
 
 def held_ports(client: docker.DockerClient) -> list[tuple[str, int, Mapping[str, Any]]]:

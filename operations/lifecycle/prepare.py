@@ -114,12 +114,15 @@ def _tell_made_anew(workspace: Workspace, environment: Environment, engine: Engi
     if why := ipv6.refusal(environment, engine.version):
         raise ProjectError(f"Nothing was replaced: {why}")
     with contextlib.closing(connect(engine.docker_host)) as client:
-        if replacement.gets_ipv6(environment, client) and (
-            why := ipv6.forgets(host_script.words(engine.docker_host, ipv6.SCRIPT))
-        ):
-            raise ProjectError(f"Nothing was replaced: {why}")
-        if said := replacement.told(environment, client):
-            workspace.reporter.say(said)
+        if replacement.gets_ipv6(environment, client):
+            said = host_script.words(engine.docker_host, ipv6.SCRIPT)
+            why = ipv6.forgets(said)
+            if workspace.variables.get(ipv6.KEPT) != "stays":
+                why = why or ipv6.unasked(said, engine.docker_host, workspace.typed("up"))
+            if why:
+                raise ProjectError(f"Nothing was replaced: {why}")
+        if told := replacement.told(environment, client):
+            workspace.reporter.say(told)
 
 
 def _of_engine(workspace: Workspace, engine: EngineInfo, *, ask: bool) -> Document:

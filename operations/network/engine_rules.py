@@ -8,15 +8,13 @@ starts, and at no other time.
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from docker.errors import DockerException
 from requests.exceptions import RequestException
@@ -24,12 +22,11 @@ from requests.exceptions import RequestException
 from host.daemon import ensure_engine, stop_engine, systemd_runs
 from host.engine import connect
 from host.errors import EngineError
-from host.process_ids import live_process
 from operations.engine import containers
 from operations.engine.part_status import part_statuses
 from operations.errors import ProjectError
-from operations.network import packet_filter
-from operations.network.filter_rules import CHAIN
+from operations.network import engine_writes, packet_filter
+from operations.network.filter_rules import CHAIN, SIX
 from operations.network.packet_filter import PacketFilter
 from operations.workspace import lock
 from operations.workspace.workspace import Workspace
@@ -39,8 +36,6 @@ if TYPE_CHECKING:
     import docker
 
 WHAT = "network"
-_SETTINGS = Path("/etc/docker/daemon.json")
-_PID = Path("/var/run/docker.pid")
 _KEPT = "docs/operations.md#the-hosts-firewall"
 _PATIENCE_SECONDS = 300.0
 _PAUSE_SECONDS = 1.0
@@ -49,7 +44,7 @@ _PAUSE_SECONDS = 1.0
 def are_there(host: PacketFilter, bridge: str) -> bool | None:
     """Tell whether the engine's rules for a network are there. None where iptables does not answer.
 
-    bridge: of a network that reaches the Internet.
+    host: of IPv4 or of IPv6. bridge: of a network that reaches the Internet.
     """
     with contextlib.suppress(OSError):
         listed = [host.iptables("-t", table, "-S") for table in ("filter", "nat")]
@@ -64,20 +59,6 @@ def are_there(host: PacketFilter, bridge: str) -> bool | None:
     return None
 
 
-def writes_rules(info: dict[str, Any], settings: str, command: Sequence[str]) -> bool:
-    """Tell whether an engine writes rules with iptables.
-
-    info: the engine's answer; settings: the text of daemon.json; command: the command line of dockerd.
-    """
-    if driver := str((info.get("FirewallBackend") or {}).get("Driver") or ""):
-        return driver.startswith("iptables")  # Docker 29 and newer say it
-    with contextlib.suppress(ValueError):
-        said = json.loads(settings or "{}")
-        if isinstance(said, dict) and said.get("iptables") is False:
-            return False
-    return "--iptables=false" not in command
-
-
 def look(environment: containers.Named, docker_host: str, client: docker.DockerClient) -> tuple[bool | None, str]:
     """Return whether the rules of an environment's engine are there (None: unknown), and the reason."""
     host = packet_filter.of_engine(docker_host)
@@ -87,17 +68,26 @@ def look(environment: containers.Named, docker_host: str, client: docker.DockerC
     network = next((each for each in client.api.networks(names=[name]) if each["Name"] == name), None)
     if network is None:
         return None, "the network is not there yet"
-    if not writes_rules(client.info(), _read(_SETTINGS), _command()):
+    if not engine_writes.writes_here(client):
         return None, "this engine writes none for iptables"
-    there = are_there(host, packet_filter.bridge_name(network))
-    if there is None:
-        return None, "iptables does not say"
-    return (True, "there, for every network") if there else (False, GONE)
+    bridge = packet_filter.bridge_name(network)
+    if not (there := are_there(host, bridge)):
+        return there, "iptables does not say" if there is None else _GONE
+    if network.get("EnableIPv6") and engine_writes.writes_here(client, SIX):
+        there = are_there(replace(host, program=SIX), bridge)
+        if not there:
+            return there, f"{SIX} does not say" if there is None else _GONE_SIX
+    return True, "there, for every network"
 
 
-GONE = (
+_GONE = (
     "Docker's own rules are gone from the host's packet filter: its firewall was reloaded or emptied. Containers reach "
     "neither each other nor anything outside, and no alert leaves"
+)
+_GONE_SIX = (
+    f"Docker's own rules for IPv6 are gone from the host's packet filter ({SIX}): its firewall was reloaded or emptied."
+    " By IPv6 no container reaches anything outside, each client has the network's own address, and what our rules "
+    "close may be open"
 )
 
 
@@ -117,28 +107,19 @@ def advised(why: str, workspace: Workspace) -> str:
     return f"{why}. {workspace.typed(f'repair PART={WHAT}')}, or restart Docker. How they stay: {_KEPT}"
 
 
-def _read(file: Path) -> str:
-    with contextlib.suppress(OSError):
-        return file.read_text(encoding="utf-8")
-    return ""
-
-
-def _command() -> list[str]:
-    process = live_process(_PID, "dockerd")
-    return _read(Path(f"/proc/{process}/cmdline")).split("\0") if process else []
-
-
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """Rules that are gone, and the restart that makes them again."""
 
     workspace: Workspace
+    why: str
+    """What is wrong."""
     restart: Callable[[], None]
     question: str = "Restart Docker? Every container on it ends and starts again, those of others too"
 
     def lines(self) -> Iterator[str]:
         """Yield what is wrong and what `run` would do, for the person who decides."""
-        yield f"{GONE}."
+        yield f"{self.why}."
         yield "This is done: Docker is restarted, which makes its rules when it starts; then ours are put again"
 
     def run(self) -> str:
@@ -182,7 +163,7 @@ def opened(workspace: Workspace) -> Iterator[Found]:
             )
         if there:
             raise ProjectError("Docker's rules are in the packet filter: there is nothing to repair.")
-        yield Found(workspace=locked, restart=lambda: _restart(locked))
+        yield Found(workspace=locked, why=why, restart=lambda: _restart(locked))
 
 
 def _restart(workspace: Workspace) -> None:

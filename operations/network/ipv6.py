@@ -12,12 +12,17 @@ from collections.abc import Mapping
 
 from operations.clone import typed
 from operations.errors import FailedError
-from operations.network.packet_filter import NO_IP6TABLES, SAFE_ENGINE
+from operations.network.engine_writes import SAFE_ENGINE
 from operations.workspace import pasted
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 
 KEY = key_of("network", "ipv6")
+KEPT = "IPV6_WAY"
+"""Name of the variable by which a person says that the host keeps its way out by IPv6."""
+ANSWER = "asked"
+"""Name of the line of `SCRIPT` that each host prints that could be asked."""
+# Its line comes last, and only from a host that can look: a host that does not answer is not one that loses nothing.
 # The script prints a public address, a device with a route to the Internet (a VPN may have two half routes, others have
 # 2000::/3), and each device whose default route comes from a router advertisement (RTF_ADDRCONF) with accept_ra = 1.
 # When the host forwards packets, which the engine enables for a network with IPv6, the kernel drops that route and
@@ -30,6 +35,7 @@ for device in $(awk '$1 ~ /^0+$/ && $2 == "00" && substr($9, 4, 1) ~ /[4-7c-f]/ 
     /proc/net/ipv6_route 2>/dev/null); do
     test "$(cat "/proc/sys/net/ipv6/conf/$device/accept_ra" 2>/dev/null)" = 1 && echo "ipv6-learnt $device"
 done
+command -v awk >/dev/null && echo "asked yes"
 true
 """
 
@@ -46,13 +52,13 @@ def refusal(environment: Environment, version: str) -> str:
 
 
 def judge(
-    environment: Environment, version: str, there: bool | None, said: Mapping[str, str], *, hides: bool = False
+    environment: Environment, version: str, there: bool | None, said: Mapping[str, str], *, hides: str = ""
 ) -> str:
     """Return how the stack and the host serve IPv6. Raises FailedError where they do not fit together.
 
     version: of the engine. there: whether the network has IPv6; None: there is no network yet. said: what `SCRIPT`
-    prints, name -> value. hides: whether each IPv6 client has the gateway's address, because the engine puts no rules
-    for IPv6.
+    prints, name -> value. hides: what to do where each IPv6 client has the gateway's address, because no rule of the
+    engine for IPv6 is there; empty: they are.
     """
     ingress = environment.settings.ingress
     address = str(ipaddress.IPv6Address(bytes.fromhex(given))) if (given := said.get("ipv6-address")) else ""
@@ -75,8 +81,8 @@ def judge(
         raise FailedError(f"the network has none yet: `{typed(environment.name, 'up')}` makes it anew ({KEY})")
     if hides:
         raise FailedError(
-            "the engine puts no rules for IPv6, so each client by it has the network's own address, and limits count "
-            f"all as one: {NO_IP6TABLES}"
+            "no rule of the engine for IPv6 is there, so each client by it has the network's own address, and limits "
+            f"count all as one: {hides}"
         )
     return f"{has}, and the stack serves IPv4 and IPv6" + (" on loopback" if inside else "")
 
@@ -95,6 +101,22 @@ def forgets(said: Mapping[str, str]) -> str:
         f"the host has learnt its own way out by IPv6 from a router ({device}), and forgets it at once when it "
         "forwards packets for a network with IPv6: whoever is logged in by IPv6 is locked out. As root on the engine's "
         f"host: `echo {setting} >> {file} && sysctl -p {file}`"
+    )
+
+
+def unasked(said: Mapping[str, str], docker_host: str, up: str) -> str:
+    """Return why nobody knows whether the host keeps its way out by IPv6, and how to go on; empty: it was asked.
+
+    said: what `SCRIPT` prints, name -> value. up: the command as a person types it.
+    """
+    if ANSWER in said:
+        return ""
+    return (
+        f"the host of {docker_host} does not say how it knows its own way out by IPv6 (no answer to a script). A way "
+        "that its kernel has learnt from a router is gone as soon as a network has IPv6, and whoever is logged in by "
+        "IPv6 is locked out. Look on that host: `ip -6 route show default`. Where a line has `proto ra` and `dev "
+        "DEVICE`, `sysctl net.ipv6.conf.DEVICE.accept_ra` must not say 1; with 1 set it to 2 (docs/faq.md). Then: "
+        f"`{KEPT}=stays {up}`"
     )
 
 

@@ -31,7 +31,8 @@ from host.daemon import systemd_runs
 from host.engine import DEFAULT_DOCKER_HOST
 from host.errors import EngineError
 from operations.clone import typed
-from operations.network import replacement
+from operations.network import engine_writes, replacement
+from operations.network.engine_writes import SAFE_ENGINE
 from operations.network.filter_rules import CHAIN, FOUR, SIX, Bridges, commands, comment_of, ours, wanted
 from stack.common.names import NetworkName
 from stack.parts.ingress.traefik import external_networks
@@ -43,13 +44,11 @@ if TYPE_CHECKING:
 
     from operations.workspace.workspace import Workspace
 
-SAFE_ENGINE = 28
-"""From this version on the engine itself drops packets that come by a route."""
-NO_IP6TABLES = (
+_NO_IP6TABLES = (
     'take `"ip6tables": false` out of /etc/docker/daemon.json, have a kernel with ip6tables, and then `systemctl '
     "restart docker`"
 )
-"""What is to be done where the engine has IPv6 and puts no rules for it."""
+"""What is to be done where the settings of the engine keep it from writing rules for IPv6."""
 UNITS = Path("/etc/systemd/system")
 _BRIDGE_NAME = "com.docker.network.bridge.name"
 
@@ -121,15 +120,23 @@ def _is_there(environment: Environment, bridges: Bridges, host: PacketFilter) ->
     return comments == [comment_of(environment, bridges, host.program)] * len(rules)
 
 
-def passes_no_ipv6(bridges: Bridges, host: PacketFilter | None) -> bool:
-    """Tell whether the engine sends IPv4 but not IPv6 through the chain, as with `"ip6tables": false`.
+def no_ipv6(environment: Environment, bridges: Bridges, host: PacketFilter | None, *, writes: bool) -> str:
+    """Return what to do where IPv4 passes through the chain and IPv6 does not; empty: it does, or that is unknown.
 
-    Then the engine does no NAT for IPv6 either: its proxy forwards packets, so each client has the gateway's address.
+    Then there is no NAT for IPv6 either: the engine's proxy forwards packets, so each client has the gateway's address.
+    writes: whether the settings of the engine let it write rules for IPv6.
     """
     if host is None or not bridges.six:
-        return False
+        return ""
     four, six = _by_family(host)
-    return four.listed() is not None and six.listed() is None
+    if four.listed() is None or six.listed() is not None:
+        return ""
+    if not writes:
+        return _NO_IP6TABLES
+    return (
+        f"the host's firewall was reloaded or emptied: `{typed(environment.name, 'repair PART=network')}`; or its "
+        f"kernel has no {SIX}"
+    )
 
 
 def put(environment: Environment, bridges: Bridges, host: PacketFilter) -> bool:
@@ -259,6 +266,8 @@ def _guard(workspace: Workspace, host: PacketFilter) -> None:
     environment = workspace.settings()
     with contextlib.closing(workspace.client()) as client:
         bridges = bridges_of(client, environment)
+        # Rules that are missing now, after a reload of the firewall, must be there after the machine's next start.
+        kept = replace(bridges, six=bridges.six and engine_writes.writes_here(client, SIX))
     if bridges.edge:
         try:
             if put(environment, bridges, host):
@@ -266,7 +275,7 @@ def _guard(workspace: Workspace, host: PacketFilter) -> None:
         finally:
             # Even where one rule fails, the other rules must be there after the machine's next start.
             if systemd_runs():
-                keep(environment, replace(bridges, six=bridges.six and not passes_no_ipv6(bridges, host)), host)
+                keep(environment, kept, host)
 
 
 def unguard(workspace: Workspace) -> None:
@@ -301,15 +310,16 @@ def look(environment: Environment, client: docker.DockerClient) -> tuple[bool | 
     """Judge the packet filter of an engine's host."""
     bridges = bridges_of(client, environment)
     version = str(client.version()["Version"])
-    return judge(environment, version, bridges, of_engine(environment.settings.docker_host))
+    host = of_engine(environment.settings.docker_host)
+    return judge(environment, version, bridges, host, writes_six=engine_writes.writes_here(client, SIX))
 
 
 def judge(
-    environment: Environment, version: str, bridges: Bridges, host: PacketFilter | None
+    environment: Environment, version: str, bridges: Bridges, host: PacketFilter | None, *, writes_six: bool = True
 ) -> tuple[bool | None, str]:
     """Return whether the rules are as they should be (None: unknown), and why.
 
-    version: of the engine.
+    version: of the engine. writes_six: whether its settings let it write rules for IPv6.
     """
     up = typed(environment.name, "up")
     if not environment.settings.packet_filter.manage:
@@ -324,10 +334,10 @@ def judge(
         return (None, held + beside) if others else (True, held)
     if there is False:
         return False, f"they are not there: `{up}` puts them. Or:\n{advice(environment, bridges)}"
-    if passes_no_ipv6(bridges, host):
+    if remedy := no_ipv6(environment, bridges, host, writes=writes_six):
         return False, (
             f"the engine sends no packet by IPv6 through {CHAIN} of {SIX}, and {_closed(environment, bridges)} may "
-            f"answer a container: {NO_IP6TABLES}"
+            f"answer a container: {remedy}"
         )
     neighbours = (
         f"Docker Engine {version} lets a machine that may route to it reach ports that are on loopback alone, and "

@@ -281,8 +281,11 @@ class Orders(Holds):
         """The service has made, or makes by itself, what leads to all that is there now."""
         if any(not each.startswith(("dump-", "redis-")) for each in self.damaged):
             # After several that were bad it makes one a day; an alert tells a person.
-            made = self.world.program("now", "--kind", "base", check=False)
-            assert made["status"] == 0, f"a person cannot make one either: {made}"
+            # The service may have just begun: until it receives WAL, Barman makes none.
+            end = time.monotonic() + PATIENCE_SECONDS
+            while (made := self.world.program("now", "--kind", "base", check=False))["status"]:
+                assert time.monotonic() < end, f"a person cannot make one either: {made}"
+                time.sleep(1)
         rows, end = self.world.rows(), time.monotonic() + PATIENCE_SECONDS
         while not within(at := self.world.moment(), self._shown()):
             assert time.monotonic() < end, "no base backup leads to what is there now, and none is made"

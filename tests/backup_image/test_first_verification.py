@@ -112,7 +112,7 @@ def test_where_there_is_no_room_to_unpack_it_a_base_backup_is_neither_good_nor_b
     free(monkeypatch, 500 * MIB)
     retired: list[str] = []
     with monkeypatch.context() as patched:
-        patched.setattr(barman, "retire", lambda *_: retired.append("base"))
+        patched.setattr(retention, "retire", lambda *_: retired.append("base"))
         assert jobs.backup(home.settings, "base") is False, "somebody is told that it was not verified"
     assert retired == ["base"], "the base backups and the log of each day would fill the disk"
     assert programs == [], "the disk is PostgreSQL's, too: nothing is unpacked that may fill it"

@@ -35,7 +35,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return home
 
 
-@pytest.fixture(params=WHY, ids=WHY.values())
+@pytest.fixture(params=WHY, ids=list(WHY.values()))
 def spoil(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Spoil:
     """Let a folder not be listed, nor anything in it be looked at: its mode was changed, or its disk fails.
 

@@ -75,7 +75,7 @@ def put_right(workspace: Workspace, findings: Sequence[Difference]) -> None:
     repairs.repair(workspace, findings, interactive=False)
     left = find_drift(workspace)
     assert {each.name for each in left} == {each.name for each in findings if each.unknown}, "all else is as declared"
-    for line in dict.fromkeys(each.repair for each in left):
+    for line in dict.fromkeys(each.repair.rpartition("# once nobody needs it: ")[2] for each in left):
         subprocess.run(line, shell=True, check=True, stdout=subprocess.DEVNULL)  # noqa: S602 - as a person does
 
 

@@ -12,7 +12,7 @@ import pytest
 from docker.models.containers import Container
 
 from operations.data import backups
-from operations.network import engine_rules, filter_rules, from_edge, packet_filter
+from operations.network import engine_rules, engine_writes, filter_rules, from_edge, packet_filter
 from operations.network.filter_rules import Bridges
 from operations.network.packet_filter import PacketFilter
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
@@ -146,7 +146,7 @@ def test_a_neighbour_and_the_metadata_are_reached_without_the_rules_and_not_with
     world = open_world
     works(world)
     assert reaches(world.part, METADATA, 80), "the test proves nothing: nobody answers there"
-    oldest = int(world.client.version()["Version"].partition(".")[0]) < packet_filter.SAFE_ENGINE
+    oldest = int(world.client.version()["Version"].partition(".")[0]) < engine_writes.SAFE_ENGINE
     assert world.neighbour_reaches(world.part) == oldest
     for port in (LOOPBACK, INSIDE):
         assert world.neighbour_reaches_loopback(port) == oldest, (

@@ -71,6 +71,10 @@ class Clone:
 @pytest.fixture
 def clone(tmp_path: Path) -> Clone:
     """A clone on a machine without uv, whose PyPI is a folder with one wheel."""
+    return made_in(tmp_path)
+
+
+def made_in(tmp_path: Path) -> Clone:
     shutil.copy(ROOT / "bootstrap", tmp_path)
     (tmp_path / "pyproject.toml").write_text("")
     site, tools = tmp_path / "site", tmp_path / "bin"
@@ -135,6 +139,30 @@ def test_a_uv_with_another_sum_is_not_run(clone: Clone, venv: bool) -> None:
     assert clone.calls == "", "whoever can change what is downloaded would run a program here, with the user's rights"
     assert clone.cached == set(), "and would be there at the next run"
     assert digest(clone) in done.stderr, "what was got is told, to compare it"
+
+
+def test_a_clone_under_a_path_with_spaces_and_cyrillic_letters_is_made_and_its_targets_reach_the_command(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "мои проекты" / "клон,  два пробела"
+    folder.mkdir(parents=True)
+    clone = made_in(folder)
+    clone.lock(digest(clone))
+    without_venv(clone)
+    done = clone.bootstrap()
+    assert done.returncode == 0, done.stderr
+    assert clone.calls == "sync --frozen\n"
+    programs = folder / ".venv" / "bin"
+    for name in ("python", "samokoder"):
+        (programs / name).write_text('#!/bin/sh\nprintf "%s|" "$ENV" "$PWD" "$@" >>"$CALLS"\n')
+        (programs / name).chmod(0o755)
+    (folder / "calls").unlink()
+    shutil.copy(ROOT / "Makefile", folder)
+    variables = {**clone.variables, "SAMOKODER_CACHE": f"{folder}/cache"}
+    words = ["make", "-C", str(folder), "restore", "BACKUP=dump of today", "ENV=prod"]
+    made = subprocess.run(words, env=variables, capture_output=True, text=True, check=False, timeout=60)
+    assert made.returncode == 0, made.stderr
+    assert clone.calls == f"prod|{folder}|restore|--backup|dump of today|", "a word more is another command"
 
 
 def test_a_step_that_ends_at_once_does_not_hang() -> None:

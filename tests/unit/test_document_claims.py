@@ -17,6 +17,7 @@ import typer
 from operations.__main__ import app
 from operations.data.repair import repair
 from operations.data.volume_names import BEFORE
+from operations.network import ipv6
 from operations.rotation.plan import rows
 from operations.workspace.stack_file import environments
 from stack.catalogue import specs
@@ -37,7 +38,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "README.ru.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-ENVIRONMENT_WORDS = {"OFFLINE", "OTHER_KEY", "DOCKER_HOST"}
+ENVIRONMENT_WORDS = {"OFFLINE", "DOCKER_HOST", "OTHER_KEY", ipv6.KEPT}
 """Variables of the command itself, typed before `make` or after it."""
 PULUMI_WORDS = {"cancel", "config", "preview", "refresh", "stack", "state"}
 

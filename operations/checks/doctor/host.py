@@ -92,6 +92,12 @@ def judge_ports(asked: EnvironmentAsked) -> str:
             ours += 1
         elif any(in_the_way.clashes(publish, address, port) for address, port in asked.facts().listening):
             problems.append(f"{where} is held by another program of the host: ss -ltnp 'sport = :{publish.host_port}'")
+        elif any(in_the_way.clashes(publish, address, port, dual=True) for address, port in asked.facts().listening):
+            # The kernel's table does not say whether a socket on `::` has the port of IPv4 too.
+            problems.append(
+                f"{where} may be held by another program of the host, which listens on [::]: `ss -ltnpe 'sport = "
+                f":{publish.host_port}'` says v6only:0 where it has IPv4's port too; v6only:1 is no obstacle to `up`"
+            )
     if problems:
         raise FailedError("; ".join(problems))
     if not asked.facts().values.get("sockets"):

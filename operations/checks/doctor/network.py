@@ -7,7 +7,8 @@ import contextlib
 from operations.checks.doctor import public_name
 from operations.checks.doctor.asked import EnvironmentAsked, own_containers
 from operations.errors import FailedError, UnavailableError
-from operations.network import engine_rules, ipv6, mtu, packet_filter
+from operations.network import engine_rules, engine_writes, ipv6, mtu, packet_filter
+from operations.network.filter_rules import SIX
 
 
 def judge_mtu(asked: EnvironmentAsked) -> str:
@@ -21,7 +22,8 @@ def judge_ipv6(asked: EnvironmentAsked) -> str:
     environment, engine = asked.environment, asked.engine()
     bridges = packet_filter.bridges_of(engine.client, environment)
     there = bridges.six if bridges.edge else None
-    hides = packet_filter.passes_no_ipv6(bridges, packet_filter.of_engine(asked.host))
+    host, writes = packet_filter.of_engine(asked.host), engine_writes.writes_here(engine.client, SIX)
+    hides = packet_filter.no_ipv6(environment, bridges, host, writes=writes)
     return ipv6.judge(environment, engine.info.version, there, asked.facts().values, hides=hides)
 
 

@@ -12,6 +12,7 @@ import pytest
 from operations.errors import ProjectError
 from operations.lifecycle import in_the_way
 from operations.workspace.pulumi_state import CONTAINER, NETWORK
+from stack.spec.service import Publish
 from tests.recording import environment_of
 
 OWN_PORT = 9090
@@ -133,6 +134,32 @@ def test_a_network_under_a_name_of_ours_is_named() -> None:
 def test_a_container_that_holds_a_port_is_named_with_the_part_that_wants_it(ip: str) -> None:
     said = Given([container("grafana-of-somebody", OWN_PORT, ip)]).refusal()
     assert "127.0.0.1:9090 (prometheus) is held by the container grafana-of-somebody" in said
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "container_holds", "program_holds"),
+    [
+        ("127.0.0.1", "::", False, True),
+        ("0.0.0.0", "::", False, True),  # noqa: S104 - what the engine says
+        ("0.0.0.0", "::1", False, False),  # noqa: S104 - what the engine says
+        ("127.0.0.1", "::ffff:127.0.0.1", True, True),
+        ("::", "0.0.0.0", False, False),  # noqa: S104 - what the engine says
+        ("::1", "127.0.0.1", False, False),
+        ("::1", "::", True, True),
+        ("::", "::1", True, True),
+    ],
+)
+def test_a_port_of_the_other_family_is_free_unless_a_program_may_have_taken_both(
+    mine: str, theirs: str, container_holds: bool, program_holds: bool
+) -> None:
+    publish = Publish(container_port=8000, host_port=8000, address=mine)
+    assert in_the_way.clashes(publish, theirs, 8000) is container_holds, "the engine binds a port for one family alone"
+    assert in_the_way.clashes(publish, theirs, 8000, dual=True) is program_holds
+    assert not in_the_way.clashes(publish, theirs, 8001, dual=True)
+
+
+def test_a_container_on_ipv6_alone_is_in_nobodys_way() -> None:
+    refuse(Given([container("ipv6-only", OWN_PORT, "::"), container("loopback-of-ipv6", OWN_PORT, "::1")]).run)
 
 
 def test_what_was_made_anew_by_hand_under_a_name_of_the_state_makes_way_by_a_repair_of_drift() -> None:

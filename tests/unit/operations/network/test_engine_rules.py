@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,7 +17,8 @@ import pytest
 
 from host.engine import DEFAULT_DOCKER_HOST
 from operations.errors import ProjectError
-from operations.network import engine_rules, packet_filter
+from operations.network import engine_rules, engine_writes, packet_filter
+from operations.network.filter_rules import FOUR, SIX
 from operations.network.packet_filter import PacketFilter
 from operations.workspace import lock
 
@@ -39,6 +41,10 @@ EMPTIED = "-P FORWARD DROP\n-N DOCKER\n-N DOCKER-USER\n"
 OURS_ALONE = f'-A FORWARD -j DOCKER-USER\n-A DOCKER-USER -o {EDGE} -m comment --comment "samokoder:staging:0" -j DROP\n'
 
 
+NEW = {"ServerVersion": "28.5.2"}
+"""What an engine that has IPv6 says of itself."""
+
+
 @dataclass(frozen=True)
 class Listed(PacketFilter):
     """A packet filter that says what it is told to say."""
@@ -46,10 +52,13 @@ class Listed(PacketFilter):
     filtered: str = FILTER
     translated: str = NAT
     status: int = 0
+    filtered_six: str = FILTER
+    status_six: int = 0
 
     def iptables(self, *words: str) -> subprocess.CompletedProcess[str]:
-        said = self.translated if "nat" in words else self.filtered
-        return subprocess.CompletedProcess(words, self.status, stdout=said, stderr="")
+        four = self.program == FOUR
+        said = self.translated if "nat" in words else self.filtered if four else self.filtered_six
+        return subprocess.CompletedProcess(words, self.status if four else self.status_six, stdout=said, stderr="")
 
 
 @pytest.mark.parametrize(
@@ -71,26 +80,37 @@ def test_rules_are_there_only_where_all_of_them_are(host: Listed, *, there: bool
 @pytest.mark.parametrize(
     ("info", "settings", "command", "writes"),
     [
-        ({}, "", ["dockerd"], True),
-        ({}, '{"iptables": false}', ["dockerd"], False),
-        ({}, "no JSON", ["dockerd", "--iptables=false"], False),
-        ({"FirewallBackend": {"Driver": "nftables"}}, "", ["dockerd"], False),
-        ({"FirewallBackend": {"Driver": "iptables+firewalld"}}, "", ["dockerd"], True),
+        ({}, "", ["dockerd"], {FOUR}),
+        (NEW, "", ["dockerd"], {FOUR, SIX}),
+        ({"ServerVersion": "20.10.24+dfsg1"}, "", ["dockerd"], {FOUR}),
+        (NEW, '{"iptables": false}', ["dockerd"], {SIX}),
+        (NEW, '{"ip6tables": false}', ["dockerd"], {FOUR}),
+        (NEW, "no JSON", ["dockerd", "--iptables=false"], {SIX}),
+        (NEW, "", ["dockerd", "--ip6tables=false"], {FOUR}),
+        ({**NEW, "FirewallBackend": {"Driver": "nftables"}}, "", ["dockerd"], set()),
+        ({**NEW, "FirewallBackend": {"Driver": "iptables+firewalld"}}, "", ["dockerd"], {FOUR, SIX}),
     ],
 )
 def test_an_engine_that_writes_no_rules_has_lost_none(
-    info: dict[str, Any], settings: str, command: list[str], *, writes: bool
+    info: dict[str, Any], settings: str, command: list[str], writes: set[str]
 ) -> None:
-    assert engine_rules.writes_rules(info, settings, command) is writes
+    found = {each for each in (FOUR, SIX) if engine_writes.writes_rules(info, settings, command, each)}
+    assert found == writes
 
 
 class Client:
     """An engine with the network that has a way out."""
 
-    api = SimpleNamespace(networks=lambda names: [{"Name": names[0], "Id": EDGE.removeprefix("br-") + "0" * 52}])
+    six = False
+    """Whether that network has IPv6."""
+
+    @property
+    def api(self) -> Any:
+        network = {"Id": EDGE.removeprefix("br-") + "0" * 52, "EnableIPv6": Client.six}
+        return SimpleNamespace(networks=lambda names: [{"Name": names[0], **network}])
 
     def info(self) -> dict[str, Any]:
-        return {"FirewallBackend": {"Driver": "iptables"}}
+        return {**NEW, "FirewallBackend": {"Driver": "iptables"}}
 
     def close(self) -> None:
         """Nothing is open."""
@@ -122,9 +142,11 @@ class Workspace:
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> list[Listed]:
+def host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Listed]:
     """The packet filter of now: the last one."""
     now = [Listed()]
+    monkeypatch.setattr(engine_writes, "SETTINGS", tmp_path / "daemon.json")
+    monkeypatch.setattr(engine_writes, "_command", lambda: ["dockerd"])
 
     @contextmanager
     def held(workspace: Any, _doing: str) -> Iterator[Any]:
@@ -151,6 +173,31 @@ def test_rules_that_are_gone_are_told_with_what_to_type_and_a_restart_brings_the
         assert len(host) == 2, "nothing is restarted before it is agreed to"
         assert "every part is healthy" in found.run()
     assert engine_rules.told(workspace.settings(), workspace, DEFAULT_DOCKER_HOST) == ""
+
+
+def test_rules_of_ipv6_that_are_gone_are_told_where_the_network_has_it_and_the_engine_writes_them(
+    host: list[Listed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = cast("Any", Workspace())
+
+    def told() -> str:
+        return engine_rules.told(workspace.settings(), workspace, DEFAULT_DOCKER_HOST)
+
+    host.append(Listed(filtered_six=EMPTIED))
+    assert told() == "", "a network without IPv6 needs none"
+    monkeypatch.setattr(Client, "six", True)
+    assert "for IPv6 are gone" in told(), "iptables alone says that all is well"
+    assert "make repair PART=network" in told()
+    with engine_rules.opened(workspace) as found:
+        assert any("for IPv6" in line for line in found.lines())
+    host.append(Listed(status_six=3))
+    with pytest.raises(ProjectError, match="ip6tables does not say"), engine_rules.opened(workspace):
+        pass
+    host.append(Listed())
+    assert told() == ""
+    engine_writes.SETTINGS.write_text('{"ip6tables": false}')
+    host.append(Listed(filtered_six=EMPTIED))
+    assert told() == "", "a restart of this engine brings none, and the packet filter's check says why"
 
 
 def test_a_restart_that_brings_nothing_back_is_no_success(host: list[Listed], monkeypatch: pytest.MonkeyPatch) -> None:

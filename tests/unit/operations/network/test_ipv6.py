@@ -232,6 +232,33 @@ def test_the_advice_begins_with_what_keeps_the_hosts_own_ipv6() -> None:
     assert "accept_ra" not in judged(OPEN, HAS)
 
 
+def asking(said: list[str], **variables: str) -> Workspace:
+    """A workspace that collects what it is told to say."""
+    reporter = SimpleNamespace(say=said.append)
+    made = SimpleNamespace(reporter=reporter, variables=variables, typed="make {}".format)
+    return cast("Workspace", made)
+
+
+def test_a_host_that_does_not_answer_is_not_taken_for_one_that_keeps_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operations.lifecycle.prepare.connect", lambda _: Engine())
+    environment = environment_of("staging", dict(SIX))
+    info = cast("Any", SimpleNamespace(version="28.5.2", docker_host="tcp://192.0.2.7:2376"))
+    with pytest.raises(ProjectError, match="Nothing was replaced") as refused:
+        prepare._tell_made_anew(asking([]), environment, info)
+    told = str(refused.value)
+    assert "ip -6 route show default" in told, "nobody knows what to look at"
+    assert "IPV6_WAY=stays make up" in told, "nobody knows how to go on"
+    prepare._tell_made_anew(asking([], IPV6_WAY="stays"), environment, info)
+    monkeypatch.setattr(host_script, "words", lambda *_: {"asked": "yes", "ipv6-learnt": "eth0"})
+    with pytest.raises(ProjectError, match="sysctl"):
+        prepare._tell_made_anew(asking([], IPV6_WAY="stays"), environment, info)
+    monkeypatch.setattr(host_script, "words", lambda *_: {"asked": "yes"})
+    prepare._tell_made_anew(asking([]), environment, info)
+    without = environment_of("staging", {})
+    monkeypatch.setattr(host_script, "words", lambda *_: {})
+    prepare._tell_made_anew(asking([]), without, info)
+
+
 @pytest.mark.parametrize(
     ("values", "networks", "refused"),
     [
@@ -247,13 +274,13 @@ def test_an_up_that_would_cut_off_the_hosts_own_ipv6_is_refused_before_anything_
 ) -> None:
     engine = Engine(**networks)
     said: list[str] = []
-    workspace = cast("Workspace", SimpleNamespace(reporter=SimpleNamespace(say=said.append)))
+    workspace = asking(said)
     info = cast("Any", SimpleNamespace(version="28.5.2", docker_host="unix:///nowhere"))
     monkeypatch.setattr("operations.lifecycle.prepare.connect", lambda _: engine)
     environment = environment_of("staging", dict(values))
 
     def tell(learnt: Mapping[str, str]) -> None:
-        monkeypatch.setattr(host_script, "words", lambda *_: learnt)
+        monkeypatch.setattr(host_script, "words", lambda *_: {"asked": "yes", **learnt})
         prepare._tell_made_anew(workspace, environment, info)
 
     if refused:
@@ -278,7 +305,7 @@ def test_what_does_not_work_with_the_setting_fails() -> None:
     with pytest.raises(FailedError, match="no default route by IPv6"):
         judged(both, {"ipv6-address": ADDRESS}, there=True)
     with pytest.raises(FailedError, match=r"limits count all as one.*ip6tables"):
-        ipv6.judge(environment_of("staging", both), "28.5.2", True, HAS, hides=True)
+        ipv6.judge(environment_of("staging", both), "28.5.2", True, HAS, hides="have a kernel with ip6tables")
     assert "serves IPv4 and IPv6" in judged(both, HAS, there=True)
     assert "`make up" in judged(both, HAS)
     assert "on loopback" in judged(SIX, {}, there=True), "what is on loopback needs no address"
@@ -335,8 +362,13 @@ def test_the_host_is_asked_for_its_address_and_how_it_knows_its_way_out(
     done = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=True)
     assert {words[0]: words[1] for words in map(str.split, done.stdout.splitlines())} == {
         "ipv6-way": "eth0",
+        "asked": "yes",
         **expected,
     }
     nothing = ipv6.SCRIPT.replace("/proc/", f"{tmp_path}/nothing/")
     done = subprocess.run(["sh"], input=nothing, capture_output=True, text=True, check=True)
-    assert done.stdout + done.stderr == "", "a kernel without IPv6"
+    assert done.stdout + done.stderr == "asked yes\n", "a kernel without IPv6 is one that answers"
+    without_awk = subprocess.run(
+        ["/bin/sh"], input=script, capture_output=True, text=True, check=True, env={"PATH": ""}
+    )
+    assert without_awk.stdout == "", "whoever cannot look has seen nothing"

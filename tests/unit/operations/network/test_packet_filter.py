@@ -21,7 +21,7 @@ from host.errors import EngineError
 from operations.checks.doctor import network
 from operations.checks.doctor.asked import EnvironmentAsked
 from operations.errors import FailedError, UnavailableError
-from operations.network import filter_rules, packet_filter
+from operations.network import engine_writes, filter_rules, packet_filter
 from operations.network.filter_rules import Bridges
 from operations.network.packet_filter import PacketFilter
 from operations.workspace.workspace import Workspace
@@ -216,7 +216,8 @@ class Told:
                 raise self.answer
             networks = [{"Name": "samokoder-staging-edge", "Id": "0123456789ab", "Options": {}}]
             api = SimpleNamespace(networks=lambda names: [each for each in networks if each["Name"] in names])
-            return SimpleNamespace(api=api, close=lambda: None)
+            info = {"ServerVersion": "28.5.2"}
+            return SimpleNamespace(api=api, close=lambda: None, info=lambda: info)
 
         reporter = SimpleNamespace(say=self.lines.append)
         made = SimpleNamespace(
@@ -322,12 +323,16 @@ def test_an_engine_that_sends_no_ipv6_through_the_chain_is_told_where_the_networ
     with pytest.raises(OSError, match="no packet passes DOCKER-USER of ip6tables"):
         packet_filter.put(STAGING, BOTH, without)
     assert packet_filter.is_there(STAGING, BOTH, without) is None
-    assert packet_filter.passes_no_ipv6(BOTH, without)
-    assert not any(packet_filter.passes_no_ipv6(*each) for each in ((BRIDGE, without), (BOTH, kept), (BOTH, None)))
-    holds, why = packet_filter.judge(STAGING, "28.5.2", BOTH, without)
+    for bridges, host in ((BRIDGE, without), (BOTH, kept), (BOTH, None)):
+        assert packet_filter.no_ipv6(STAGING, bridges, host, writes=False) == ""
+    holds, why = packet_filter.judge(STAGING, "28.5.2", BOTH, without, writes_six=False)
     assert holds is False, "every client by IPv6 is the gateway, and the metadata are open"
     assert "DOCKER-USER of ip6tables" in why
     assert '"ip6tables": false' in why, "nobody knows what to do"
+    holds, why = packet_filter.judge(STAGING, "28.5.2", BOTH, without, writes_six=True)
+    assert holds is False
+    assert '"ip6tables": false' not in why, "that line is not in daemon.json: the rules were emptied"
+    assert "make repair PART=network" in why
     packet_filter.remove(STAGING, without)
 
 
@@ -361,19 +366,29 @@ def test_what_fails_by_ipv6_takes_nothing_from_ipv4(kept: Kept) -> None:
     assert packet_filter.is_there(STAGING, BOTH, without) is None
 
 
+@pytest.mark.parametrize("settings", ["", '{"ip6tables": false}'], ids=["emptied", "written by no engine"])
 @pytest.mark.usefixtures("units_only")
-def test_systemd_keeps_the_rules_of_ipv4_where_those_of_ipv6_fail(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systemd_keeps_the_rules_of_ipv4_where_those_of_ipv6_fail_and_those_of_ipv6_where_the_engine_has_them(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: str
+) -> None:
+    monkeypatch.setattr(engine_writes, "SETTINGS", tmp_path / "engine" / "daemon.json")
+    monkeypatch.setattr(engine_writes, "_command", lambda: ["dockerd"])
+    engine_writes.SETTINGS.parent.mkdir()
+    engine_writes.SETTINGS.write_text(settings)
     without = replace(kept, passed_six=False)
     monkeypatch.setattr(packet_filter, "of_engine", lambda _: without)
     monkeypatch.setattr(packet_filter, "bridges_of", lambda *_: BOTH)
     told = Told()
     packet_filter.guard(told.workspace())
     assert "DOCKER-USER of ip6tables" in told.lines[0]
-    (unit,) = kept.units.iterdir()
+    (unit,) = kept.units.glob("*.service")
     text = unit.read_text()
     steps = [shlex.split(line)[-1] for line in text.splitlines() if line.startswith("ExecStart=/bin/sh -c ")]
-    assert steps[1:] == filter_rules.commands(STAGING, BRIDGE), "open after the next start"
-    assert "ip6tables" not in text, "a chain that no packet passes looks like protection"
+    if settings:
+        assert steps[1:] == filter_rules.commands(STAGING, BRIDGE), "open after the next start"
+        assert "ip6tables" not in text, "a chain that no packet passes looks like protection"
+    else:
+        assert steps[2:] == filter_rules.commands(STAGING, BOTH), "emptied once, IPv6 is open after each next start"
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,14 @@ def state(clone: Path, name: str = "staging", salt: str = "", resources: int = 0
     file.write_text(json.dumps({"checkpoint": {"latest": latest}}))
 
 
+def test_a_state_below_a_path_with_spaces_and_cyrillic_letters_is_found_by_its_address(tmp_path: Path) -> None:
+    folder = tmp_path / "мои проекты" / "клон, два пробела и %20" / ".samokoder"
+    place = places.own(folder)
+    assert place.url.isascii(), "Pulumi reads it as a URL"
+    assert " " not in place.url
+    assert place.folder == folder / "state", "`up` would begin with an empty state"
+
+
 def test_somebody_alone_presses_enter_and_works_in_the_clone(clone: Path, answers: Callable[..., list[str]]) -> None:
     asked = answers(False)
     before = (clone / "Pulumi.yaml").read_text()

@@ -110,7 +110,7 @@ def test_a_step_is_a_rotations_own_where_the_stack_file_says_that_grafana_is_pre
     workspace = Workspace(stack_files=tmp_path)
     for step, own in ((Step(generation=2, phase="prepare"), True), (Step(generation=2, phase=""), False)):
         workspace.committed_file.write_text(rotate.write("config: {}\n", "grafana_admin", step), encoding="utf-8")
-        last = rotate.at(workspace, "grafana_admin", Step(generation=2, phase=""))
+        last = plan.at(workspace, "grafana_admin", Step(generation=2, phase=""))
         assert generations.is_handed_over(last) is own
 
 

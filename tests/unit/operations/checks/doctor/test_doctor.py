@@ -258,6 +258,11 @@ def test_a_port_that_somebody_else_holds_fails_and_the_environments_own_does_not
         fake.containers = []
         with pytest.raises(FailedError, match=r"another program of the host: ss -ltnp"):
             judge_ports(asked)
+        told(f"sockets yes\nlistens {'0' * 32}:{port:04X}\n", asked)
+        with pytest.raises(FailedError, match="v6only:1"):
+            judge_ports(asked)
+        told(f"sockets yes\nlistens {'0' * 24}01000000:{port:04X}\n", asked)
+        assert "ports are free" in judge_ports(asked), "a program on ::1 takes nothing of IPv4"
         told("sockets yes\nlistens 0200007F:0050\n", asked)
         assert "ports are free" in judge_ports(asked)
         told("", asked)
