@@ -346,7 +346,7 @@ def test_a_registry_that_is_silent_or_answers_again_never_swaps_the_images_of_wh
     environment = workspace.settings()
     settings = environment.settings.model_copy(update={"production": production})
     environment = environment.model_copy(update={"settings": settings})
-    monkeypatch.setattr(stack_file, "read", lambda *_: environment)
+    monkeypatch.setattr(stack_file, "read", lambda *_, **__: environment)
     monkeypatch.setattr(
         Workspace,
         "engine",
