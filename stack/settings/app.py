@@ -19,7 +19,7 @@ LLM_KEYS = {
 SECRET_SETTINGS = frozenset({"SECRET_KEY", "APP_SECRET_KEY", "SAMOKODER_DATABASE_URL", "REDIS_PASSWORD"})
 # Exists only during a rotation, and goes wherever SECRET_KEY goes; `secretsInEnvironment` cannot name it.
 SECRET_KEY_PREVIOUS = "SECRET_KEY_PREVIOUS"  # noqa: S105 - a setting's name
-# All secret settings that the platform gives by itself, in any environment.
+# All secret settings that the platform gives in any environment.
 GIVEN_SECRETS = SECRET_SETTINGS | {SECRET_KEY_PREVIOUS, *LLM_KEYS.values()}
 
 

@@ -27,6 +27,7 @@ from cryptography.fernet import Fernet
 from bench.own_ports import own_ports
 from host.packages import install_packages
 from host.ports import free_ports
+from stack.common.names import PROJECT
 from stack.settings.environment import Environment
 from tests.live import clones, originals
 from tests.recording import merged, secret_value
@@ -443,10 +444,10 @@ def test_its_compose_stack_comes_over_with_its_users_keys_its_files_and_its_jobs
     assert f"APP_SECRET_KEY of {old.project} is not this environment's" in shown, "its users' keys would be lost unseen"
     said = owner.types("import-compose", old.project, "--keys")
     assert "APP_SECRET_KEY: written as samokoder:appSecretKey, encrypted" in said
-    assert "SMTP_PASSWORD: samokoder:SMTP_PASSWORD was set already, and stays" in said
+    assert f"SMTP_PASSWORD: {PROJECT}:SMTP_PASSWORD was set already, and stays" in said
     assert "Not brought, and may be secrets: VERCEL_TOKEN." in said
     assert VERCEL_TOKEN not in said
-    assert "OTHER_KEY=app-secret-key make up" in said, "this environment has begun with a key of its own"
+    assert "OTHER_KEY=app-secret-key" in said, "this environment has begun with a key of its own"
     replace(owner, variables={**owner.variables, "OTHER_KEY": "app-secret-key"}).types("up")
     shown = owner.types("import-compose", old.project, "--preview")
     assert "is not this environment's" not in shown

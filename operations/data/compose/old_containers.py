@@ -92,10 +92,10 @@ def _values(containers: Iterable[Container], name: str) -> set[str]:
     return {value for variable, _, value in lines if variable == name and value}
 
 
-def _other_secrets(client: docker.DockerClient, project: str, known: Collection[str]) -> list[str]:
+def _unlisted_secrets(client: docker.DockerClient, project: str, known: Collection[str]) -> list[str]:
     """Return the other variables of a project's containers that may be secrets of the application, by name and value.
 
-    known: names of variables that are left out, beside those that this stack gives by itself.
+    known: names of variables that are left out. Those that this stack gives are left out, too.
     """
     lines = [line for each in _containers(client, project) for line in each.attrs["Config"]["Env"] or ()]
     given = {(name, value) for name, _, value in (line.partition("=") for line in lines)}
@@ -125,7 +125,7 @@ def bring_keys(workspace: Workspace, project: str) -> str:
     client = workspace.client()
     try:
         found = keys_of(client, project, names)
-        others = _other_secrets(client, project, names.values())
+        unlisted = _unlisted_secrets(client, project, names.values())
     finally:
         client.close()
     new = {name: value for name, value in found.items() if name not in environment.configured_secrets}
@@ -156,8 +156,8 @@ def bring_keys(workspace: Workspace, project: str) -> str:
         + workspace.typed(f"pulumi ARGS='config set --secret {PROJECT}:{name}'")
         for name in by_hand
     ]
-    if others:
-        told.append(_not_brought(workspace, project, listed, others))
+    if unlisted:
+        told.append(_not_brought(workspace, project, listed, unlisted))
     # An environment that is up has begun with a key of its own, and `up` does not change that one by itself.
     now = workspace.open()
     others = kept_secrets.changed(workspace.settings(), now, now.deployment())
@@ -166,13 +166,13 @@ def bring_keys(workspace: Workspace, project: str) -> str:
     return "\n".join(told)
 
 
-def _not_brought(workspace: Workspace, project: str, listed: Sequence[str], others: Sequence[str]) -> str:
+def _not_brought(workspace: Workspace, project: str, listed: Sequence[str], unlisted: Sequence[str]) -> str:
     """Say which variables look like secrets and were not brought, and what to write for those that are needed."""
     again = workspace.typed(f"import-compose PROJECT={project} ARGS=--keys")
     key = key_of("application_secrets")
     return (
-        f"Not brought, and may be secrets: {', '.join(others)}. List those that the application needs in "
-        f"{workspace.committed_file.name}, and then again `{again}`:\n  {key}: [{', '.join([*listed, *others])}]"
+        f"Not brought, and may be secrets: {', '.join(unlisted)}. List those that the application needs in "
+        f"{workspace.committed_file.name}, and then again `{again}`:\n  {key}: [{', '.join([*listed, *unlisted])}]"
     )
 
 

@@ -215,7 +215,7 @@ def test_two_secrets_of_one_value_are_refused_whichever_they_are() -> None:
                 assert not any(each in str(mistake) for each in value)
 
 
-@pytest.mark.parametrize("keys", combinations(LLM_KEYS, 2))
+@pytest.mark.parametrize("keys", list(combinations(LLM_KEYS, 2)))
 def test_the_keys_of_two_llm_providers_may_be_equal(keys: tuple[str, str]) -> None:
     one = SecretInput(secret_value("of the proxy"), encrypted=True)
     assert list(check_secrets(dict.fromkeys(keys, one))) == [], "one key of a proxy may open all providers"

@@ -288,7 +288,7 @@ def test_the_order_of_the_page_can_be_followed_for_production(tmp_path: Path, mo
     container = SimpleNamespace(attrs={"Config": {"Env": [f"{name}={value}" for name, value in env.items()]}})
     monkeypatch.setattr(old_containers, "_containers", lambda *_: [container])
     run = SimpleNamespace(pulumi=lambda *words, given: written.append(words[-1]))
-    monkeypatch.setattr(Workspace, "open", lambda _: SimpleNamespace(in_clone=lambda: run))
+    monkeypatch.setattr(Workspace, "open", lambda _: SimpleNamespace(in_clone=lambda: run, deployment=dict))
     monkeypatch.setattr("operations.workspace.workspace.connect", lambda *_, **__: SimpleNamespace(close=lambda: None))
     done = CliRunner().invoke(command.app, ["import-compose", "samokoder", "--env", "prod", "--keys"])
     assert done.exit_code == 0, f"{done.output}\n{done.exception}"
