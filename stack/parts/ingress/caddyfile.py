@@ -285,6 +285,7 @@ def _probes(environment: Environment) -> str:
     A replica that refuses the connection has failed. A slow replica has failed only while another replica answers fast:
     on a host without free CPU all replicas are slow, and none would be left to serve. A replica that answers with an
     error has failed only while another replica is well: what all replicas need may be down, and some paths work still.
+    A lone replica that answers with an error has failed: it drains, and the next one comes.
     """
     parts = environment.parts_of("api")
     clock = _block(
@@ -293,7 +294,7 @@ def _probes(environment: Environment) -> str:
         "health_uri /health",
         "health_interval 1s",
         # Longer than all requests below together, because an interrupted check is not counted as a failure.
-        f"health_timeout {2 * _SLOW_SECONDS + (_OTHER_SECONDS + 1) * len(parts) + 2}s",
+        f"health_timeout {2 * _SLOW_SECONDS + 2 * _OTHER_SECONDS * len(parts) + 2}s",
         _block("health_headers", "Upstream {http.reverse_proxy.active.target_upstream}"),
     )
     ill = _block("handle_response @ill", f'error "{_ILL}" 502')
@@ -305,24 +306,24 @@ def _probes(environment: Environment) -> str:
             _block(f"reverse_proxy @{part} {_uncounted(part)}", "@ill status 3xx 4xx 5xx", ill, _limits(_SLOW_SECONDS)),
         )
     ]
+    failed = [line for part in parts for line in _failed(environment, part)]
+    return _block(f"http://:{PROBES_PORT}", "bind 127.0.0.1", *asked, clock, _block("handle_errors 502 504", *failed))
+
+
+def _failed(environment: Environment, part: str) -> Iterator[str]:
+    """Yield what judges a probe of a replica that failed, and counts the failure."""
+    settled = settled_seconds(environment) - 1
     # Caddy answers 502, not 504, if resolving the name or connecting times out.
     late = "expression `{http.error.status_code} == 504 || {http.error.message}.contains('timeout')`"
-    told = f"expression `{{http.error.message}} == '{_ILL}'`"
-    settled = settled_seconds(environment) - 1
+    yield _block(f"@slow-{part}", f"header Upstream {_address(part)}", late)
     soon = min(settled, _SLOW_FORGOTTEN_SECONDS)
-    failed = [
-        line
-        for part in parts
-        for line in (
-            _block(f"@slow-{part}", f"header Upstream {_address(part)}", late),
-            _while_another_is_well(environment, "slow", part, within=1, forgotten=soon),
-            _block(f"@ill-{part}", f"header Upstream {_address(part)}", told),
-            # A slow replica is better than one that answers with errors.
-            _while_another_is_well(environment, "ill", part, within=_OTHER_SECONDS, forgotten=settled),
-            _counted(f"@{part}", part, settled),
-        )
-    ]
-    return _block(f"http://:{PROBES_PORT}", "bind 127.0.0.1", *asked, clock, _block("handle_errors 502 504", *failed))
+    yield _while_another_is_well(environment, "slow", part, within=1, forgotten=soon)
+    if environment.settings.api.replicas > 1:
+        told = f"expression `{{http.error.message}} == '{_ILL}'`"
+        yield _block(f"@ill-{part}", f"header Upstream {_address(part)}", told)
+        # A slow replica is better than one that answers with errors.
+        yield _while_another_is_well(environment, "ill", part, within=_OTHER_SECONDS, forgotten=settled)
+    yield _counted(f"@{part}", part, settled)
 
 
 def _while_another_is_well(environment: Environment, how: str, part: str, *, within: int, forgotten: int) -> str:
