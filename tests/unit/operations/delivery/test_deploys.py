@@ -415,6 +415,16 @@ def test_the_way_back_is_found_where_git_shows_signatures(clone: Clone, monkeypa
     assert "by Ada: version 1" in earlier.told
 
 
+@pytest.mark.parametrize("odd", ["\u2028", "\x85", "\x0c", "\x1e"])
+def test_a_subject_with_another_end_of_a_line_than_ours_is_one_line(clone: Clone, odd: str) -> None:
+    clone.put(1)
+    clone.put(2, commit=False)
+    clone.git("commit", "--quiet", "--all", "--message", f"version{odd}2")
+    clone.put(3, commit=False)
+    _, earlier = image_deploy.back(clone.workspace, ask_engine=False)
+    assert earlier.version.images == both(2), "nobody could go back any more"
+
+
 def test_where_git_refuses_its_own_words_are_shown(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     running(monkeypatch)
     clone.put(1)
