@@ -31,7 +31,7 @@ class NotConfiguredError(Exception):
 
 def unusable(error: OSError) -> str:
     """Say which file an error is about, and where this user may not use it, whose it is."""
-    said = f"{error.filename} cannot be read: {error.strerror}."
+    said = f"{error.filename} cannot be used: {error.strerror}."
     if not isinstance(error, PermissionError):
         return said
     place = Path(error.filename)
@@ -41,9 +41,9 @@ def unusable(error: OSError) -> str:
 def _whose(place: Path) -> str:
     import pwd  # noqa: PLC0415 - only for an error
 
-    # A file in a folder that belongs to another user does not say whose it is.
+    # A file in another user's folder does not say whose it is, and a temporary one was not made.
     while True:
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(OSError):
             number = place.stat().st_uid
             break
         place = place.parent

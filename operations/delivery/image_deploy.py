@@ -44,7 +44,7 @@ class Version:
     def of(cls, document: Mapping[str, Any]) -> Version:
         """Read the version from a stack file."""
         config = stack_file.merged(document, machine={})["config"]
-        parts = {name: _section(config, name) for name in (*FIELDS, "migrations")}
+        parts = {name: stack_file.section(config, name) for name in (*FIELDS, "migrations")}
         images = {name: str(parts[name]["image"]) for name in FIELDS if parts[name].get("image")}
         return cls(images=images, migrations=tuple(parts["migrations"].get("command") or ()))
 
@@ -284,7 +284,8 @@ def _history(workspace: Workspace, to: str = "") -> Iterator[Earlier]:
             f"The history of {file.name} in Git is not known here, so nothing says what ran before:\n"
             f"{log.stderr.strip()}\nName what to deploy: {workspace.typed('deploy API=… WORKER=…')}"
         )
-    for line in log.stdout.splitlines():
+    # A subject may have characters that `splitlines` takes for the end of a line.
+    for line in filter(None, log.stdout.split("\n")):
         commit, told = line.split("\0")
         if to and not (len(to) >= 4 and commit.startswith(to)):  # noqa: PLR2004 - as few digits as Git takes
             continue
@@ -324,14 +325,6 @@ def _git(workspace: Workspace, *words: str) -> subprocess.CompletedProcess[str]:
         )
     except OSError as error:
         return subprocess.CompletedProcess(command, 127, stdout="", stderr=str(error))
-
-
-def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a section of a stack file. Raises ProjectError for one that is written as text."""
-    found = config.get(key_of(name)) or {}
-    if not isinstance(found, Mapping):
-        raise ProjectError(f"{key_of(name)} is written as text: write it as a mapping, as `config set --path` does.")
-    return found
 
 
 def _short(image: str | None) -> str:

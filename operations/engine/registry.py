@@ -65,8 +65,8 @@ def pinned(client: docker.DockerClient, reference: str) -> str:
     An image that came from no registry is returned as its id. Raises ProjectError where it has neither.
 
     containerd's image store, the default of Docker 29, notes a registry's digest for what was built here too. There an
-    image that the engine has came from no registry where the name has none, because a stranger may have that name on
-    Docker Hub, and where its registry lacks it or refuses.
+    image of the engine may be a build of today or last week's pull, so nothing but the registry's answer is taken; and
+    of Docker Hub only one that is the same image, because a stranger may have that name there.
     """
     try:
         parsed = parse_reference(reference)
@@ -74,25 +74,28 @@ def pinned(client: docker.DockerClient, reference: str) -> str:
         raise ProjectError(f"This cannot be deployed: {error}.") from None
     if parsed.is_pinned:
         return reference
-    built = ""
+    here, digests = "", list[str]()
     with contextlib.suppress(ImageNotFound):
         image = client.images.get(reference)
-        if not image.attrs.get("RepoDigests"):
-            return str(image.id)
-        built = str(image.id) if _has_containerds_store(client) else ""
-    if built and not parsed.registry:
-        return built
+        here, digests = str(image.id), [str(each).partition("@")[2] for each in image.attrs.get("RepoDigests") or ()]
+        if not digests:
+            return here
+    by_id = f"by the id of the one that the engine has, {here}" if here else "by its id where it is on the engine alone"
     try:
         data = client.images.get_registry_data(reference, auth_config=_login(load_config(), reference) or {})
     except (DockerException, RequestException) as error:
-        if built and isinstance(error, APIError) and (_is_refusal(error) or _is_absence(error)):
-            return built
         raise ProjectError(
             f"The registry does not say which digest {reference} has: {_why(error)}. Is it there, and are you logged "
-            f"in (`docker login {_registry(reference)}`)? Else name it with its digest, {reference}@sha256:…, or by "
-            "its id where it is on the engine alone."
+            f"in (`docker login {_registry(reference)}`)? Else name it with its digest, {reference}@sha256:…, or "
+            f"{by_id}."
         ) from None
-    return f"{reference}@{data.id}"
+    found = f"{reference}@{data.id}"
+    if here and not parsed.registry and data.id not in digests and _has_containerds_store(client):
+        raise ProjectError(
+            f"Docker Hub has another {reference} than the engine: a newer one, or a stranger's with the name of what "
+            f"was built here. Name the one of Docker Hub, {found}, or the one that the engine has, {here}."
+        )
+    return found
 
 
 def _logged_in(logins: AuthConfig, references: Iterable[str], say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
@@ -130,11 +133,6 @@ def _is_refusal(error: APIError) -> bool:
     # The engine passes the registry's answer on with a status of its own, most often 500.
     words = ("unauthorized", "denied", "no basic auth", "authentication required", "forbidden")
     return error.status_code in {401, 403} or any(word in str(error.explanation).lower() for word in words)
-
-
-def _is_absence(error: APIError) -> bool:
-    words = ("not found", "manifest unknown", "name unknown", "does not exist")
-    return any(word in str(error.explanation).lower() for word in words)
 
 
 def _has_containerds_store(client: docker.DockerClient) -> bool:

@@ -49,8 +49,8 @@ def bring_up(
 
     interactive: the output is a terminal, where Pulumi shows its own display; else its lines are shown one by one.
     empty: the parts that may begin with an empty data volume where theirs was lost (`postgres`). agree: called after
-    the changes are shown and before anything is changed. make_way: removes what must be made again; called when all
-    checks have passed.
+    the changes are shown and before anything is changed. make_way: does what comes before Pulumi (removes what
+    must be made again); called when all checks have passed.
     Raises PulumiFailedError after it has reported each unhealthy container, ProjectError where a half replaced database
     would be started, where a lost data volume would be replaced by an empty one, where a rotation of a secret would be
     undone, or where another run has changed the environment while this one prepared.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pydantic.alias_generators import to_camel
@@ -105,12 +106,14 @@ def _rotate(
                 until=until,
             )
         say(f"[{number}/{len(to_do)}] {says(secret, step)}")
+        stepped, hand_over = at(workspace, secret, step), None
         if secret == ADMIN and not step.phase and "grafana" not in environment.absent:
             # Before each such step, because a person may have written the phase before it.
-            rotate_grafana(workspace, secret, replace(step, phase="prepare"), grafana_url)
+            hand_over = partial(rotate_grafana, stepped, secret, replace(step, phase="prepare"), grafana_url)
         try:
             # What else lies in the stack file is deployed by the first step, and by no later one.
-            bring_up(at(workspace, secret, step), interactive=interactive, agree=agree if number == 1 else None)
+            asked = agree if number == 1 else None
+            bring_up(stepped, interactive=interactive, agree=asked, make_way=hand_over)
         except PulumiFailedError:
             say(f"{workspace.committed_file.name} is as it was. Put right what failed, then run this again.")
             raise

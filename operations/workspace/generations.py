@@ -80,8 +80,13 @@ def _of_secret(environment: Environment, secret: str, deployment: Mapping[str, A
         if secret == ADMIN:
             return [said, "    That hands the new one to Grafana, which reads its file only into an empty volume."]
         before = Step(generation=newest.generation - 1, phase="")
-        given_up = [f"    To give the rotation up: {_written(secret, before)}"] if newest.phase == "prepare" else []
-        return [said, f"    Or, at the price of errors: {by_hand}", *given_up]
+        more = []
+        if newest.phase == "prepare":
+            more = [
+                "    So also after an emergency `up` that was cut off: the same generation is not taken again.",
+                f"    To give the rotation up: {_written(secret, before)}",
+            ]
+        return [said, f"    Or, at the price of errors: {by_hand}", *more]
     return [
         f"  {label(secret)}: {_says(newest)} is there, and the file says {_says(wanted)}.",
         "    Everybody who uses the value would be locked out, and the one before would be good again.",
@@ -162,7 +167,7 @@ def is_handed_over(workspace: Workspace) -> bool:
     `rotate` writes the phase of a step only when that is done, and takes the next one with settings of its own.
     """
     config = stack_file.merged(workspace.committed(), machine={})["config"]
-    return bool((config.get(key_of("rotating")) or {}).get(to_camel(ADMIN)) == "prepare")
+    return stack_file.section(config, "rotating").get(to_camel(ADMIN)) == "prepare"
 
 
 def is_before(step: Step, other: Step) -> bool:

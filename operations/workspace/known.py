@@ -205,7 +205,8 @@ def _from_state(workspace: Workspace) -> Known:
         said = _noted(workspace)
     never = folder is not None and there is None
     try:
-        config = stack_file.merged(workspace.committed(), machine={}, extra=workspace.extra_config)["config"]
+        machine = stack_file.load(workspace.machine_file)  # an earlier run may have noted the engine there
+        config = stack_file.merged(workspace.committed(), machine=machine, extra=workspace.extra_config)["config"]
         configured = config.get(key_of("docker_host"), DEFAULT_DOCKER_HOST)
     except ProjectError:
         configured = None

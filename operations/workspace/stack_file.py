@@ -155,6 +155,14 @@ def merged(
     return result | {"config": fill(config, machine)}
 
 
+def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a section of a merged stack file's configuration. Raises ProjectError for one that is written as text."""
+    found = config.get(key_of(name)) or {}
+    if not isinstance(found, Mapping):
+        raise ProjectError(f"{key_of(name)} is written as text: write it as a mapping, as `config set --path` does.")
+    return found
+
+
 def encryption_of(document: Mapping[str, Any]) -> dict[str, str]:
     """Return the part of a stack file that says how its secrets are encrypted."""
     return {key: document[key] for key in ENCRYPTION_KEYS if key in document}

@@ -143,7 +143,8 @@ def run_import(importing: Import) -> str:
 def _after(before: Import, plan: ImportPlan) -> Import:
     """Finish an interrupted `put`, then return the import to resume or the new one, as the module's docstring says."""
     for source in before.plan.sources:
-        if before.hands.replacing(before.copy_of(source)) and f"put-{source.server}" not in before.plan.done:
+        # A restore that was cut off when it was noted here runs no step any more: it only forgets itself.
+        if before.hands.replacing(before.copy_of(source)):
             before.say(f"Finishing what was cut off: {NAMES[source.server]}'s copy is put in its place")
             before.finish(source)
     before = replace(before, plan=_of_earlier_version(before.plan, plan, before.hands))

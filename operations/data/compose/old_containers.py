@@ -5,12 +5,13 @@ The keys are needed to read its data: the key that encrypts users' API keys is i
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from operations.errors import ProjectError
-from operations.workspace import kept_secrets
+from operations.workspace import kept_secrets, pulumi_state
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from stack.common.names import PROJECT, VARIABLE
@@ -34,6 +35,7 @@ KEYS: Mapping[str, str] = {
 }
 """Secret of the configuration -> its name in the old environment."""
 _OPENS_DATA = "appSecretKey"
+_APP_KEY = label("app_secret_key")
 _NAMED_SO = re.compile(r"(?:SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|TOKEN$|KEY(_ID)?$|PASS$)(?!.*_(?:FILE|PATH)$)")
 _URL_WITH_LOGIN = re.compile(r"[\w+.-]+://[^/\s@]+@")
 _PLAIN_VALUE = re.compile(r"\d{1,6}|true|false|yes|no|on|off", re.IGNORECASE)
@@ -219,7 +221,12 @@ def lost_keys(workspace: Workspace, project: str) -> str:
     )
     if len(values) > 1:
         by_hand = workspace.typed(f"pulumi ARGS='config set --secret {key_of(_OPENS_DATA)}'")
-        do = f" Set the one that they were encrypted with: {by_hand}, then {workspace.typed('up')}"
+        up = workspace.typed("up")
+        with contextlib.suppress(ProjectError):  # there is no state before the first `up`
+            # `up` refuses a configured key in the place of the generated one, unless it is named.
+            if pulumi_state.kept_origins(workspace.deployment()).get(_APP_KEY) == "generated":
+                up = kept_secrets.up_with(workspace, [_APP_KEY])
+        do = f" Set the one that they were encrypted with: {by_hand}, then {up}"
         return (
             f"Two containers of {project} have different values of APP_SECRET_KEY, and this environment has "
             f"{'one of them' if is_here else 'neither'}: what is encrypted with another one, such as the API keys of "

@@ -415,6 +415,16 @@ def test_the_way_back_is_found_where_git_shows_signatures(clone: Clone, monkeypa
     assert "by Ada: version 1" in earlier.told
 
 
+@pytest.mark.parametrize("odd", ["\u2028", "\x85", "\x0c", "\x1e"])
+def test_a_subject_with_another_end_of_a_line_than_ours_is_one_line(clone: Clone, odd: str) -> None:
+    clone.put(1)
+    clone.put(2, commit=False)
+    clone.git("commit", "--quiet", "--all", "--message", f"version{odd}2")
+    clone.put(3, commit=False)
+    _, earlier = image_deploy.back(clone.workspace, ask_engine=False)
+    assert earlier.version.images == both(2), "nobody could go back any more"
+
+
 def test_where_git_refuses_its_own_words_are_shown(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     running(monkeypatch)
     clone.put(1)
@@ -595,27 +605,36 @@ def test_an_image_of_the_engine_alone_is_its_id_and_one_that_nobody_has_is_refus
         registry.pinned(an_engine(), "registry.example.org/api")
 
 
-@pytest.mark.parametrize("name", ["api:1", "samokoder/api:1"])
-def test_an_image_that_was_built_is_its_id_on_containerds_store_too_and_never_a_strangers(name: str) -> None:
-    built = {name: [f"{name.partition(':')[0]}@sha256:{'a' * 64}"]}
-    engine = an_engine(there=built, digest="sha256:" + "c" * 64, about=CONTAINERD)
-    assert registry.pinned(engine, name) == "sha256:" + "a" * 64, "somebody on Docker Hub may have that name"
+ID = "sha256:" + "a" * 64
 
 
-@pytest.mark.parametrize(
-    "refusal",
-    [
-        "unauthorized: authentication required",
-        "errors: denied: requested access to the resource is denied",
-        "manifest unknown: manifest unknown",
-        "registry.example.org/api:1: not found",
-        "name unknown: repository name not known to registry",
-        "repository does not exist or may require 'docker login'",
-    ],
-)
-def test_an_image_with_a_registrys_name_that_is_not_pushed_is_its_id_on_containerds_store(refusal: str) -> None:
-    built = {"registry.example.org/api:1": ["registry.example.org/api@sha256:" + "a" * 64]}
-    engine = an_engine(there=built, about=CONTAINERD, refusal=refusal)
-    assert registry.pinned(engine, "registry.example.org/api:1") == "sha256:" + "a" * 64
-    pushed = an_engine(there=built, digest="sha256:" + "b" * 64, about=CONTAINERD)
-    assert registry.pinned(pushed, "registry.example.org/api:1").endswith("@sha256:" + "b" * 64)
+@pytest.mark.parametrize("about", [CONTAINERD, GRAPH_DRIVERS], ids=["containerd's store", "graph drivers"])
+@pytest.mark.parametrize("name", ["registry.example.org/api:1", "samokoder/api:1", "api:1"])
+@pytest.mark.parametrize("refusal", ["unauthorized: authentication required", "manifest unknown", "no such host"])
+def test_an_image_whose_registry_does_not_answer_is_named_by_who_deploys_it(
+    name: str, refusal: str, about: dict[str, Any]
+) -> None:
+    there = {name: [f"{name.partition(':')[0]}@{ID}"]}
+    with pytest.raises(ProjectError) as error:
+        registry.pinned(an_engine(there=there, about=about, refusal=refusal), name)
+    said = str(error.value)
+    assert ID in said, "what the engine has may be last week's, and may be what was built a minute ago"
+    assert f"{name}@sha256:…" in said
+    assert refusal in said
+
+
+@pytest.mark.parametrize("name", ["samokoder/api:1", "api:1"])
+def test_what_docker_hub_has_is_taken_only_where_it_cannot_be_a_strangers(name: str) -> None:
+    hub, path = "sha256:" + "c" * 64, name.partition(":")[0]
+    with pytest.raises(ProjectError, match="Docker Hub has another") as error:
+        registry.pinned(an_engine(there={name: [f"{path}@{ID}"]}, digest=hub, about=CONTAINERD), name)
+    assert f"{name}@{hub}" in str(error.value), "the tag may have gone to a newer image"
+    assert ID in str(error.value), "somebody on Docker Hub may have the name of what was built here"
+    for engine in (an_engine(digest=hub), an_engine(there={name: [f"{path}@{hub}"]}, digest=hub, about=CONTAINERD)):
+        assert registry.pinned(engine, name) == f"{name}@{hub}"
+
+
+def test_a_registry_of_ones_own_is_believed_on_containerds_store_too() -> None:
+    name, pushed = "registry.example.org/api:1", "sha256:" + "b" * 64
+    engine = an_engine(there={name: [f"registry.example.org/api@{ID}"]}, digest=pushed, about=CONTAINERD)
+    assert registry.pinned(engine, name) == f"{name}@{pushed}", "the engine's copy may be last week's"

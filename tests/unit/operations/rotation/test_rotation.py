@@ -7,7 +7,7 @@ import json
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -506,7 +506,8 @@ class Stack:
         self.there: list[Step] = []
         """At which step the state is, where somebody else has brought it there."""
 
-    def up(self, workspace: Workspace, *, interactive: bool, agree: Agree | None) -> None:
+    def up(self, workspace: Workspace, *, interactive: bool, agree: Agree | None, make_way: object = None) -> None:
+        assert not make_way, "only Grafana is handed a value"
         if agree:
             agree()
         environment = workspace.settings()
@@ -592,17 +593,29 @@ def test_grafana_is_handed_its_password_before_the_state_calls_it_in_use(
     """A person may have written the phase `prepare`, so that no rotation has handed it over."""
     did: list[tuple[str, Phase]] = []
 
-    def up(workspace: Workspace, **_: object) -> None:
-        did.append(("up", workspace.settings().settings.rotating.grafana_admin))
+    def phase(workspace: Workspace) -> Phase:
+        return workspace.settings().settings.rotating.grafana_admin
+
+    def up(workspace: Workspace, *, make_way: Callable[[], object] | None, **_: object) -> None:
+        did.append(("checked", phase(workspace)))
+        if make_way:
+            make_way()
+        did.append(("up", phase(workspace)))
+
+    def handed_over(workspace: Workspace, _: str, step: Step, __: str) -> None:
+        assert phase(workspace) == "", "the stack file's copy is that of the `up` under way"
+        did.append(("handed over", step.phase))
 
     monkeypatch.setattr(rotate, "bring_up", up)
-    monkeypatch.setattr(rotate, "rotate_grafana", lambda _, __, step, ___: did.append(("handed over", step.phase)))
+    monkeypatch.setattr(rotate, "rotate_grafana", handed_over)
     monkeypatch.setattr(rotate, "_done", lambda *_: None)
     monkeypatch.setattr(rotate, "label", lambda _: "redis-app")  # a secret that this stack has
     at = Step(generation=written[0], phase=written[1])
     stack.workspace.committed_file.write_text(rotate.write("config: {}\n", "grafana_admin", at), encoding="utf-8")
     rotate.rotate(stack.workspace, "grafana-admin", interactive=False)
-    assert did[-2:] == [("handed over", "prepare"), ("up", "")]
+    last: list[tuple[str, Phase]] = [("checked", ""), ("handed over", "prepare"), ("up", "")]
+    assert did[-3:] == last, "an `up` that refuses, or a person's no, leaves Grafana's password as it was"
+    assert did.count(last[1]) == 1
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

@@ -19,7 +19,7 @@ from operations import __main__ as command
 from operations.audit import gate
 from operations.audit.rules import Seen
 from operations.data import backups
-from operations.workspace import known
+from operations.workspace import known, stack_file
 from operations.workspace.workspace import Workspace
 from stack.common.names import PART_LABEL, PROJECT
 
@@ -304,6 +304,15 @@ def test_what_runs_on_an_engine_that_nobody_knows_is_not_called_down(
     assert "On which engine prod runs is not known" in str(answer.exception)
     assert "make up" not in str(answer.exception), "a second production would be brought up beside it"
     assert engine.asked == ["unix:///var/run/docker.sock"]
+
+
+def test_the_engine_that_an_earlier_run_has_noted_is_where_it_runs(tmp_path: Path) -> None:
+    workspace, _ = in_a_bucket(tmp_path, BROKEN["a value that cannot be"])
+    noted = {"samokoder:dockerHost": "unix:///run/noted.sock"}
+    stack_file.write(workspace.machine_file, stack_file.dump(noted, source="a test"))
+    found = known.of(workspace)
+    assert found.docker_host == "unix:///run/noted.sock", "another engine would be asked, where nothing of it runs"
+    assert found.engine_known
 
 
 PASSWORDS = [

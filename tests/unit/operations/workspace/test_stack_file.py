@@ -125,7 +125,7 @@ def test_a_broken_stack_file_is_a_readable_error(tmp_path: Path, text: str, says
 def test_a_stack_file_that_cannot_be_read_is_a_readable_error(tmp_path: Path) -> None:
     (tmp_path / "machine.staging.yaml").mkdir()
 
-    with pytest.raises(ProjectError, match=r"machine\.staging\.yaml cannot be read: Is a directory"):
+    with pytest.raises(ProjectError, match=r"machine\.staging\.yaml cannot be used: Is a directory"):
         stack_file.load(tmp_path / "machine.staging.yaml")
 
 

@@ -90,6 +90,8 @@ def test_a_rotation_whose_phase_was_lost_in_a_merge_is_refused_and_can_go_on_or_
         assert f"make rotate SECRET={label(secret)}" in said, "all replicas use the second value, which would be locked"
         assert f"write samokoder:rotation.{field}: 3 and samokoder:rotating.{field}: prepare" in said
         assert not refused(there, rotation={field: 3}, rotating={field: "prepare"}), "and that line is taken"
+        assert f"at the price of errors: samokoder:rotation.{field}: 4\n    So also after an emergency" in said
+        assert not refused(there, rotation={field: 4}), "so who wrote 3 by hand, and was cut off, has a way on"
         assert f"To give the rotation up: samokoder:rotation.{field}: 2" in said
         assert not refused(there, rotation={field: 2}), "and that one too, as for a rotation whose first `up` failed"
 
@@ -112,6 +114,13 @@ def test_a_step_is_a_rotations_own_where_the_stack_file_says_that_grafana_is_pre
         workspace.committed_file.write_text(rotate.write("config: {}\n", "grafana_admin", step), encoding="utf-8")
         last = plan.at(workspace, "grafana_admin", Step(generation=2, phase=""))
         assert generations.is_handed_over(last) is own
+
+
+def test_a_step_that_is_written_as_text_is_refused_in_words(tmp_path: Path) -> None:
+    workspace = Workspace(stack_files=tmp_path)
+    workspace.committed_file.write_text('config:\n  samokoder:rotating: \'{"redisApp": "prepare"}\'\n')
+    with pytest.raises(ProjectError, match="samokoder:rotating is written as text: write it as a mapping"):
+        generations.is_handed_over(workspace)
 
 
 def test_more_than_one_step_at_once_is_refused_and_the_emergency_exit_is_not() -> None:

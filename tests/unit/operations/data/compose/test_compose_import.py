@@ -80,6 +80,10 @@ class FakeEngine:
     runs_on: bool = False
     half: str = ""
     """The copy whose restore has begun to replace the data."""
+    dies_noted: str = ""
+    """The server whose restore ends us when it is noted as done and its journal is still there."""
+    complete: bool = False
+    """Whether that journal has no step left."""
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -140,12 +144,19 @@ class FakeEngine:
     def put(self, target: str, noted: Callable[[], None]) -> str:
         self._now()
         server = target.split("-")[2]
+        if self.complete and self.half == target:
+            noted()
+            self.half, self.complete = "", False
+            return f"{server}: put"
         assert target in self.volumes_, "the copy that is put in place is gone"
         self.put_.append(server)
         self.half = target
         self._now()
         self.volumes_[f"samokoder-staging-{server}-data"] = self.volumes_[target]
         noted()
+        if self.dies_noted == server:
+            self.dies_noted, self.complete = "", True
+            raise CutOffError
         self.half = ""
         self._now()
         self._old_stack_starts(f"put {server}")
@@ -206,6 +217,19 @@ def test_an_import_that_is_cut_off_anywhere_is_finished_by_running_it_again(tmp_
         if engine.cut > 0:
             break
     assert 8 < cuts < 99, "it was hardly ever cut off, or never ran through"
+
+
+@pytest.mark.parametrize("server", ["postgres", "redis"])
+def test_an_import_that_is_cut_off_when_a_copy_was_noted_as_put_leaves_no_journal(server: str, tmp_path: Path) -> None:
+    path, engine = tmp_path / "import.json", FakeEngine(dies_noted=server)
+    with pytest.raises(CutOffError):
+        run(engine, path)
+    engine.volumes_[f"samokoder-staging-{server}-data"] += ", and what was served since"
+    said = run(engine, path)
+    assert not engine.half, "its messages lead to a second import, over data that is in use"
+    assert engine.volumes_[f"samokoder-staging-{server}-data"].endswith("served since")
+    assert said.count(f"{server}: put") == 1
+    assert not path.exists()
 
 
 def test_what_cannot_be_opened_is_refused_before_anything_here_changes(tmp_path: Path) -> None:

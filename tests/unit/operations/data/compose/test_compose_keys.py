@@ -208,8 +208,10 @@ def test_what_is_no_secret_or_is_made_by_this_stack_is_not_named(monkeypatch: py
     assert "may be secrets" not in said
 
 
-def warned(monkeypatch: pytest.MonkeyPatch, *containers: dict[str, str], here: str = "") -> str:
-    """What is said before an import from such containers. here: the key that this environment has."""
+def warned(
+    monkeypatch: pytest.MonkeyPatch, *containers: dict[str, str], here: str = "", origin: str = "configured"
+) -> str:
+    """What is said before an import from such containers. here: the key that this environment has; origin: of it."""
     found = [
         SimpleNamespace(attrs={"Config": {"Env": [f"{name}={value}" for name, value in env.items()]}})
         for env in containers
@@ -222,6 +224,7 @@ def warned(monkeypatch: pytest.MonkeyPatch, *containers: dict[str, str], here: s
         client=lambda: SimpleNamespace(close=lambda: None),
         open=lambda: stack,
         typed=lambda words: f"make {words}",
+        deployment=lambda: state({"app-secret-key": origin}),
     )
     said = old_containers.lost_keys(cast("Workspace", workspace), "old")
     assert not [value for env in containers for value in env.values() if value and value in said], "a key is shown"
@@ -243,6 +246,13 @@ def test_two_different_keys_that_open_data_are_told_before_the_import(
     assert "Two containers of old have different values of APP_SECRET_KEY" in said, "the users' keys would be lost"
     assert ("has neither" in said) is (not here)
     assert ("make pulumi ARGS='config set --secret samokoder:appSecretKey', then make up" in said) is (not here)
+
+
+def test_the_command_for_one_of_two_keys_is_not_refused_where_this_environment_has_made_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = warned(monkeypatch, {"APP_SECRET_KEY": SIGNS}, {"APP_SECRET_KEY": KEY}, origin="generated")
+    assert "samokoder:appSecretKey', then OTHER_KEY=app-secret-key make up" in said
 
 
 def test_another_key_with_two_values_hides_no_lost_key(monkeypatch: pytest.MonkeyPatch) -> None:
