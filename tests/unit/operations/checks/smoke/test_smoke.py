@@ -724,7 +724,7 @@ OFFSITE = {"offsite": {"endpoint": "https://s3.example.org", "bucket": "samokode
 
 
 def test_a_copy_that_does_not_reach_the_bucket_fails_and_without_a_bucket_nothing_is_asked() -> None:
-    keys: dict[str, Any] = {name: {"secure": "v1:x"} for name in ("s3AccessKeyId", "s3SecretAccessKey")}
+    keys: dict[str, Any] = {name: {"secure": f"v1:{name}"} for name in ("s3AccessKeyId", "s3SecretAccessKey")}
 
     def whole(change: Callable[[World], object], *names: str) -> dict[str, Finding]:
         return fails(change, *names, backup=OFFSITE, **keys)

@@ -80,8 +80,9 @@ def test_failures_are_remembered_for_as_long_as_a_replica_has_to_be_steady(
     text = caddyfile(environment({"api": api, "host": {"memoryMib": 8192}}))
     remembered = re.findall(r"fail_duration (\w+)", text)
     slow = f"{min(10, int(memory[:-1]))}s"
-    each = [memory] if replicas == 1 else [slow, memory]
+    each = [memory] if replicas == 1 else [slow, memory, memory]
     assert remembered == each * replicas, "a lone replica has nobody who serves while it is not let in"
+    assert ("@ill-api-1" in text) is (replicas > 1), "a lone replica that drains is left out: the next one comes"
 
 
 def test_with_a_traefik_there_is_no_ingress_and_nothing_of_the_application_is_published() -> None:
