@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
-from samokoder_backup import catalogue, database, wal
+from samokoder_backup import catalogue, database, state, wal
 from samokoder_backup import settings as at
 from samokoder_backup.catalogue import Base, bases, remove_leftovers, servers
 from samokoder_backup.database import Identity
@@ -205,7 +205,8 @@ def archive(settings: Settings, server: Path, *, first: bool = False) -> None:
 def _note(server: Path) -> None:
     """Note checksums, one process at a time: the service and `now` do it, and the later writer drops the other's."""
     with exclusive(at.ROOT / "note.lock", brief=True):
-        wal.note(server)
+        changed = (name.partition("/") for name, why in state.bad().items() if why == wal.CHANGED)
+        wal.note(server, [name for of, _, name in changed if of == server.name])
 
 
 def take(settings: Settings, bad: Collection[str]) -> Base:

@@ -15,12 +15,13 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from samokoder_backup import clock
+from samokoder_backup.process import lacking
 
 SEGMENT = re.compile(r"[0-9A-F]{24}")
 _ARCHIVED = re.compile(r"[0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history")
@@ -33,6 +34,9 @@ _GZIP = b"\x1f\x8b"
 _PARTIAL, _PAGE_HEADER = ".partial", 24
 _LEDGER = "samokoder-wal.sha256"
 _LINE = re.compile(r"([0-9a-f]{64})  ([0-9A-Za-z._]+)")
+_NO_CHECKSUM = "0" * 64
+"""In the place of the right checksum where that is lost and the file is bad: no file has this one."""
+CHANGED = "its checksum is another one than when it was archived"
 _MISSING, _DAMAGED = 1, 200
 DAMAGE = (OSError, EOFError, zlib.error)
 
@@ -88,7 +92,7 @@ def fetch(server: Path, name: str, destination: Path, last: str = "") -> int:
         data = content(path)
         known = _known(server).get(name) if path.is_relative_to(server / "wals") else None
         if known and hashlib.sha256(path.read_bytes()).hexdigest() != known:
-            raise OSError("its checksum is another one than when it was archived")
+            raise OSError(CHANGED)
         destination.write_bytes(data)
     except DAMAGE as error:
         print(f"WAL file {name} is damaged: {error}", file=sys.stderr)
@@ -245,12 +249,17 @@ def _ledger(server: Path) -> dict[str, str]:
     return {found[2]: found[1] for found in map(_LINE.fullmatch, lines) if found}
 
 
-def note(server: Path) -> None:
-    """Note the checksums of what was archived since the last time, and forget what retention removed."""
+def note(server: Path, changed: Collection[str] = ()) -> None:
+    """Note the checksums of what was archived since the last time, and forget what retention removed.
+
+    changed: files that had another checksum at the last verification. Raises OSError.
+    """
     files = {path.name: path for path in archived(server)}
     try:
         known, readable = _ledger(server), True
-    except OSError:
+    except OSError as error:
+        if lacking(error):
+            raise  # the checksums are there, and are read the next time
         known, readable = {}, False  # each file that gzip finds whole is noted again
     new = []
     for name in files.keys() - known.keys():
@@ -261,9 +270,14 @@ def note(server: Path) -> None:
         except FileNotFoundError:
             continue
         except DAMAGE as error:
+            if not readable and lacking(error):
+                raise  # the next time nobody would know that it was noted before
             print(f"WAL file {name} was damaged as it was archived: {error}", file=sys.stderr)
             continue
-        new.append(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
+        # Barman compresses every segment, and gzip does not see each wrong bit.
+        bad = name in changed or (SEGMENT.fullmatch(name) and not data.startswith(_GZIP))
+        digest = _NO_CHECKSUM if bad and not readable else hashlib.sha256(data).hexdigest()
+        new.append(f"{digest}  {name}\n")
     path = server / _LEDGER
     if not readable or known.keys() - files.keys():
         kept = "".join(f"{digest}  {name}\n" for name, digest in known.items() if name in files)
@@ -311,7 +325,7 @@ def _damage(path: Path, known: str | None) -> str:
         data = path.read_bytes()
         if known:
             same = hashlib.sha256(data).hexdigest() == known
-            return "" if same else "its checksum is another one than when it was archived"
+            return "" if same else CHANGED
         # Noted within seconds: if it is not, it could not be read then either.
         gzip.decompress(data) if data.startswith(_GZIP) else None
     except FileNotFoundError:
