@@ -98,7 +98,7 @@ def test_the_service_and_every_other_restore_go_on(
     assert main(["check-restore", "--latest"]) == 2
 
 
-@pytest.mark.parametrize("folder", ["", "main-7000-2/meta", "main-7000-2/base", "main-7000-2/wals"])
+@pytest.mark.parametrize("folder", ["", "main-7000-2", *(f"main-7000-2/{name}" for name in ("meta", "base", "wals"))])
 def test_it_is_bad_and_told(home: Home, spoil: Spoil, folder: str) -> None:
     spoil(home.root / "barman" / folder)
     assert jobs.verify() is False
