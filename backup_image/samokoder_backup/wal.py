@@ -15,13 +15,12 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from samokoder_backup import clock
-from samokoder_backup.process import lacking
 
 SEGMENT = re.compile(r"[0-9A-F]{24}")
 _ARCHIVED = re.compile(r"[0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history")
@@ -36,6 +35,7 @@ _LEDGER = "samokoder-wal.sha256"
 _LINE = re.compile(r"([0-9a-f]{64})  ([0-9A-Za-z._]+)")
 _NO_CHECKSUM = "0" * 64
 """In the place of the right checksum where that is lost and the file is bad: no file has this one."""
+UNLISTED = "it cannot be listed"
 CHANGED = "its checksum is another one than when it was archived"
 _MISSING, _DAMAGED = 1, 200
 DAMAGE = (OSError, EOFError, zlib.error)
@@ -249,7 +249,7 @@ def _ledger(server: Path) -> dict[str, str]:
     return {found[2]: found[1] for found in map(_LINE.fullmatch, lines) if found}
 
 
-def note(server: Path, changed: Collection[str] = ()) -> None:
+def note(server: Path, changed: Iterable[str] = ()) -> None:
     """Note the checksums of what was archived since the last time, and forget what retention removed.
 
     changed: files that had another checksum at the last verification. Raises OSError.
@@ -258,26 +258,13 @@ def note(server: Path, changed: Collection[str] = ()) -> None:
     try:
         known, readable = _ledger(server), True
     except OSError as error:
-        if lacking(error):
+        if _lacking(error):
             raise  # the checksums are there, and are read the next time
         known, readable = {}, False  # each file that gzip finds whole is noted again
-    new = []
-    for name in files.keys() - known.keys():
-        try:
-            data = files[name].read_bytes()
-            if data.startswith(_GZIP):
-                gzip.decompress(data)
-        except FileNotFoundError:
-            continue
-        except DAMAGE as error:
-            if not readable and lacking(error):
-                raise  # the next time nobody would know that it was noted before
-            print(f"WAL file {name} was damaged as it was archived: {error}", file=sys.stderr)
-            continue
-        # Barman compresses every segment, and gzip does not see each wrong bit.
-        bad = name in changed or (SEGMENT.fullmatch(name) and not data.startswith(_GZIP))
-        digest = _NO_CHECKSUM if bad and not readable else hashlib.sha256(data).hexdigest()
-        new.append(f"{digest}  {name}\n")
+    found = {name: _digest(files[name], whole=readable) for name in files.keys() - known.keys()}
+    if not readable:
+        found |= dict.fromkeys(found.keys() & set(changed), _NO_CHECKSUM)
+    new = [f"{digest}  {name}\n" for name, digest in found.items() if digest]
     path = server / _LEDGER
     if not readable or known.keys() - files.keys():
         kept = "".join(f"{digest}  {name}\n" for name, digest in known.items() if name in files)
@@ -291,6 +278,30 @@ def note(server: Path, changed: Collection[str] = ()) -> None:
             file.writelines(new)
 
 
+def _lacking(error: BaseException) -> bool:
+    from samokoder_backup.process import lacking  # noqa: PLC0415 - PostgreSQL waits for each start of this module
+
+    return lacking(error)
+
+
+def _digest(path: Path, *, whole: bool) -> str:
+    """Return an archived file's checksum; empty where there is none to note. whole: it was archived a moment ago."""
+    try:
+        data = path.read_bytes()
+        if data.startswith(_GZIP):
+            gzip.decompress(data)
+        elif not whole and SEGMENT.fullmatch(path.name):
+            return _NO_CHECKSUM  # Barman compresses every segment
+    except FileNotFoundError:
+        return ""
+    except DAMAGE as error:
+        if not whole and _lacking(error):
+            raise  # the next time nobody would know that it was noted before
+        print(f"WAL file {path.name} was damaged as it was archived: {error}", file=sys.stderr)
+        return ""
+    return hashlib.sha256(data).hexdigest()
+
+
 def damaged(server: Path) -> dict[str, str]:
     """Check every archived file against its checksum; return name -> what is wrong, also of what cannot be read."""
     found: dict[str, str] = {}
@@ -302,7 +313,7 @@ def damaged(server: Path) -> dict[str, str]:
     try:
         folders = _folders(server / "wals")
     except OSError as error:
-        found["wals"] = f"it cannot be listed: {error}"
+        found["wals"] = f"{UNLISTED}: {error}"
     for folder in folders:
         try:
             files = sorted(folder.iterdir())
@@ -311,7 +322,7 @@ def damaged(server: Path) -> dict[str, str]:
         except FileNotFoundError:
             continue  # retention
         except OSError as error:
-            found[folder.name] = f"it cannot be listed: {error}"
+            found[folder.name] = f"{UNLISTED}: {error}"
             continue
         for path in filter(_is_archived, files):
             if why := _damage(path, known.get(path.name)):
