@@ -102,11 +102,19 @@ def attach(settings: Settings) -> Attached:
         elif not _is_known(server, database.mark(connection)):
             say(f"PostgreSQL is not what it was when its log was last received: another copy of {identity.system}")
             set_aside(server)
-        elif slot is None and wal.newest(server):
+        elif slot is None and _was_received(server):
             say(f"the slot {settings.slot} is gone and is made anew: WAL that PostgreSQL has no longer will be a gap")
         _note_pause(server)
         server.mkdir(parents=True, exist_ok=True)
         return Attached(server, _give_mark(connection, server))
+
+
+def _was_received(server: Path) -> bool:
+    """Tell whether WAL of a history was received; so it may be where that cannot be seen, for it is only told."""
+    try:
+        return wal.newest(server) > 0
+    except OSError:
+        return True
 
 
 def mark_again(connection: Connection, server: Path) -> str:
@@ -147,6 +155,7 @@ def _note_pause(server: Path) -> None:
             try:
                 until = max(until, wal.newest(other) if other != server else 0.0)
             except OSError as error:
+                until = time.time()  # one that is too long is refused, one that is missing restores another state
                 say(f"nobody can see whether {server.name} was received before {other.name}: {error}")
         if 0 < (last := wal.newest(server)) < until:
             catalogue.note_pause(server, last, until)

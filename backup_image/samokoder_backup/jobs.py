@@ -103,10 +103,8 @@ def verify(only: str | None = None) -> bool:
         broken = entries.broken()
         bad = {each.id: each.why for each in broken}
         if only is None:
-            servers = catalogue.servers()
-            bad |= {f"{each.name}/{name}": why for each in servers for name, why in wal.damaged(each).items()}
-            noted = {each: catalogue.pauses_damage(each) for each in servers}
-            bad |= {f"{each.name}/{catalogue.PAUSES}": why for each, why in noted.items() if why}
+            for each in catalogue.servers():
+                bad |= _damaged(each, before)
         else:
             bad |= {name: why for name, why in before.items() if name != only}
         things: list[Base | Copy] = [*catalogue.bases(), *copies.of_every_kind()]
@@ -135,6 +133,19 @@ def verify(only: str | None = None) -> bool:
         return {"bad": bad, "error": not_checked, "exit": 1 if bad or unsure else 0, **whole}
 
     return state.attempt("verify", work)
+
+
+def _damaged(server: Path, before: Mapping[str, str]) -> dict[str, str]:
+    """Return what is bad of a history beside its backups; also the WAL that was, where nobody can list it now."""
+    found = {f"{server.name}/{name}": why for name, why in wal.damaged(server).items()}
+    folders = [name.partition("/")[2] for name, why in found.items() if why.startswith(wal.UNLISTED)]
+    for name, why in before.items():
+        of, _, file = name.partition("/")
+        if of == server.name and wal.SEGMENT.match(file) and {"wals", file[:16]} & set(folders):
+            found.setdefault(name, why)
+    if why := catalogue.pauses_damage(server):
+        found[f"{server.name}/{catalogue.PAUSES}"] = why
+    return found
 
 
 def drill() -> bool:
