@@ -103,8 +103,7 @@ def verify(only: str | None = None) -> bool:
         broken = entries.broken()
         bad = {each.id: each.why for each in broken}
         if only is None:
-            for each in catalogue.servers():
-                bad |= _damaged(each, before)
+            bad |= _damaged(before)
         else:
             bad |= {name: why for name, why in before.items() if name != only}
         things: list[Base | Copy] = [*catalogue.bases(), *copies.of_every_kind()]
@@ -135,17 +134,20 @@ def verify(only: str | None = None) -> bool:
     return state.attempt("verify", work)
 
 
-def _damaged(server: Path, before: Mapping[str, str]) -> dict[str, str]:
-    """Return what is bad of a history beside its backups; also the WAL that was, where nobody can list it now."""
-    found = {f"{server.name}/{name}": why for name, why in wal.damaged(server).items()}
-    folders = [name.partition("/")[2] for name, why in found.items() if why.startswith(wal.UNLISTED)]
-    for name, why in before.items():
-        of, _, file = name.partition("/")
-        if of == server.name and wal.SEGMENT.match(file) and {"wals", file[:16]} & set(folders):
-            found.setdefault(name, why)
-    if why := catalogue.pauses_damage(server):
-        found[f"{server.name}/{catalogue.PAUSES}"] = why
-    return found
+def _damaged(before: Mapping[str, str]) -> dict[str, str]:
+    """Return what is bad of the histories beside their backups; also the WAL that was, where nobody can list it now."""
+    bad: dict[str, str] = {}
+    for server in catalogue.servers():
+        found = wal.damaged(server)
+        folders = {name for name, why in found.items() if why.startswith(wal.UNLISTED)}
+        for name, why in before.items():
+            of, _, file = name.partition("/")
+            if of == server.name and wal.SEGMENT.match(file) and {"wals", file[:16]} & folders:
+                found.setdefault(file, why)
+        if why := catalogue.pauses_damage(server):
+            found[catalogue.PAUSES] = why
+        bad |= {f"{server.name}/{name}": why for name, why in found.items()}
+    return bad
 
 
 def drill() -> bool:
