@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
-from samokoder_backup import catalogue, database, wal
+from samokoder_backup import catalogue, database, state, wal
 from samokoder_backup import settings as at
 from samokoder_backup.catalogue import Base, bases, remove_leftovers, servers
 from samokoder_backup.database import Identity
@@ -102,11 +102,19 @@ def attach(settings: Settings) -> Attached:
         elif not _is_known(server, database.mark(connection)):
             say(f"PostgreSQL is not what it was when its log was last received: another copy of {identity.system}")
             set_aside(server)
-        elif slot is None and wal.newest(server):
+        elif slot is None and _was_received(server):
             say(f"the slot {settings.slot} is gone and is made anew: WAL that PostgreSQL has no longer will be a gap")
         _note_pause(server)
         server.mkdir(parents=True, exist_ok=True)
         return Attached(server, _give_mark(connection, server))
+
+
+def _was_received(server: Path) -> bool:
+    """Tell whether WAL of a history was received; so it may be where that cannot be seen, for it is only told."""
+    try:
+        return wal.newest(server) > 0
+    except OSError:
+        return True
 
 
 def mark_again(connection: Connection, server: Path) -> str:
@@ -147,6 +155,7 @@ def _note_pause(server: Path) -> None:
             try:
                 until = max(until, wal.newest(other) if other != server else 0.0)
             except OSError as error:
+                until = time.time()  # one that is too long is refused, one that is missing restores another state
                 say(f"nobody can see whether {server.name} was received before {other.name}: {error}")
         if 0 < (last := wal.newest(server)) < until:
             catalogue.note_pause(server, last, until)
@@ -205,7 +214,8 @@ def archive(settings: Settings, server: Path, *, first: bool = False) -> None:
 def _note(server: Path) -> None:
     """Note checksums, one process at a time: the service and `now` do it, and the later writer drops the other's."""
     with exclusive(at.ROOT / "note.lock", brief=True):
-        wal.note(server)
+        changed = (name.partition("/") for name, why in state.bad().items() if why == wal.CHANGED)
+        wal.note(server, [name for of, _, name in changed if of == server.name])
 
 
 def take(settings: Settings, bad: Collection[str]) -> Base:

@@ -6,6 +6,7 @@ What cannot be read may be a good backup with one wrong byte in its description:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -126,7 +127,8 @@ def broken(*among: Path) -> list[Broken]:
 def pauses(server: Path) -> list[tuple[datetime, datetime]]:
     """Return the times in which PostgreSQL was on another history, the earliest first: this one has nothing of them.
 
-    Where they cannot be read, it is one from FORGOTTEN to when they were written: it may have been any time before.
+    Where they cannot be read, it is one from FORGOTTEN to when they were written, or to now where that cannot be seen:
+    it may have been any time before.
     """
     known, why = _pauses(server)
     if why:
@@ -147,7 +149,10 @@ def _pauses(server: Path) -> tuple[list[tuple[datetime, datetime]], str]:
     except FileNotFoundError:
         return [], ""
     except _UNREADABLE as error:
-        return [(FORGOTTEN, datetime.fromtimestamp(path.stat().st_mtime, UTC))], str(error)
+        until = datetime.now(UTC)
+        with contextlib.suppress(OSError):  # its folder cannot be looked into either
+            until = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        return [(FORGOTTEN, until)], str(error)
 
 
 def note_pause(server: Path, start: float, end: float) -> None:

@@ -103,10 +103,7 @@ def verify(only: str | None = None) -> bool:
         broken = entries.broken()
         bad = {each.id: each.why for each in broken}
         if only is None:
-            servers = catalogue.servers()
-            bad |= {f"{each.name}/{name}": why for each in servers for name, why in wal.damaged(each).items()}
-            noted = {each: catalogue.pauses_damage(each) for each in servers}
-            bad |= {f"{each.name}/{catalogue.PAUSES}": why for each, why in noted.items() if why}
+            bad |= _damaged(before)
         else:
             bad |= {name: why for name, why in before.items() if name != only}
         things: list[Base | Copy] = [*catalogue.bases(), *copies.of_every_kind()]
@@ -135,6 +132,22 @@ def verify(only: str | None = None) -> bool:
         return {"bad": bad, "error": not_checked, "exit": 1 if bad or unsure else 0, **whole}
 
     return state.attempt("verify", work)
+
+
+def _damaged(before: Mapping[str, str]) -> dict[str, str]:
+    """Return what is bad of the histories beside their backups; also the WAL that was, where nobody can list it now."""
+    bad: dict[str, str] = {}
+    for server in catalogue.servers():
+        found = wal.damaged(server)
+        folders = {name for name, why in found.items() if why.startswith(wal.UNLISTED)}
+        for name, why in before.items():
+            of, _, file = name.partition("/")
+            if of == server.name and wal.SEGMENT.match(file) and {"wals", file[:16]} & folders:
+                found.setdefault(file, why)
+        if why := catalogue.pauses_damage(server):
+            found[catalogue.PAUSES] = why
+        bad |= {f"{server.name}/{name}": why for name, why in found.items()}
+    return bad
 
 
 def drill() -> bool:

@@ -13,10 +13,10 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from samokoder_backup import barman, catalogue, copies, dumped, server, wal
+from samokoder_backup import barman, catalogue, clock, copies, dumped, server, wal
 from samokoder_backup.catalogue import Base
 from samokoder_backup.copies import Copy
 from samokoder_backup.entries import chain, joined, known_bad
@@ -27,6 +27,9 @@ MARKER = ".samokoder-restore"
 """Lies in a folder that a restore has begun and not ended."""
 _MARGIN = 256 * 2**20
 _PLACEHOLDERS = ("lost+found", MARKER)
+_CLOCKS = max(server.QUIET, timedelta(seconds=clock.SLACK_SECONDS))
+"""So far may a change's stamp be from the time of its WAL: PostgreSQL may be on another machine, with its own clock."""
+_BEHIND = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,14 +228,18 @@ def _is_of(base: Base, moment: str, stop: server.Stop | None) -> None:
 
     PostgreSQL stops at the first change with a later stamp. By a right clock no WAL from there on was received before.
     """
-    written = wal.look(base.server).written if stop else {}
-    after = [when for name, when in written.items() if stop and name >= stop.segment and name[:8] == stop.segment[:8]]
-    if stop and after and stop.change - (first := datetime.fromtimestamp(min(after), UTC)) > server.QUIET:
+    if stop is None:
+        return
+    written = {name: when for name, when in wal.look(base.server).written.items() if name[:8] == stop.segment[:8]}
+    # A clock that was behind once, by more than all that is known of this history, says nothing of the change.
+    earliest = min([(base.end - _BEHIND).timestamp(), *(written[name] for name in written if name < stop.segment)])
+    after = [when for name, when in written.items() if name >= stop.segment and when >= earliest]
+    if after and stop.change - (first := datetime.fromtimestamp(min(after), UTC)) > _CLOCKS:
         raise CannotError(
-            f"{moment} cannot be reached from {base.id}: a clock was ahead after it. A change is stamped "
-            f"{stop.change.isoformat(sep=' ')}, and WAL after it was received at {first.isoformat(sep=' ')}, so what "
-            "was restored may be an older state. Moments from the first base backup on that was made by the right "
-            "clock can be restored, and the latest one"
+            f"{moment} cannot be reached from {base.id}: a clock was ahead when a change was stamped "
+            f"{stop.change.isoformat(sep=' ')}, or behind when WAL after it was received, at "
+            f"{first.isoformat(sep=' ')}, so what was restored may be an older state. Name a moment after the first "
+            "base backup that was made by the right clock since, or a dump; or restore the latest moment"
         )
 
 

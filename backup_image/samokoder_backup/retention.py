@@ -76,9 +76,16 @@ def _remove_before(settings: Settings, server: Path, newer: Base) -> None:
         if each.files and each.finished < newer.end:
             say(f"removing {each.id}, which cannot be read, with the others of its time")
             catalogue.remove_broken(each)
-    for base in bases(server):
-        if base.end < newer.end:
-            _remove(settings, base)
+    # By the log it is older: it reaches nothing more, and its name would keep WAL until its time has come. It goes
+    # before the others, so that the WAL goes with them.
+    ahead = [base for base in bases(server) if base.ahead and _began_before(base, newer)]
+    for base in (*ahead, *(base for base in bases(server) if base.end < newer.end)):
+        _remove(settings, base)
+
+
+def _began_before(base: Base, newer: Base) -> bool:
+    """Tell whether a base backup is of an earlier place in the log; of two histories nobody can tell."""
+    return base.server == newer.server and base.begin_wal < newer.begin_wal
 
 
 def _remove(settings: Settings, base: Base) -> None:

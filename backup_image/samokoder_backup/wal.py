@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +33,10 @@ _GZIP = b"\x1f\x8b"
 _PARTIAL, _PAGE_HEADER = ".partial", 24
 _LEDGER = "samokoder-wal.sha256"
 _LINE = re.compile(r"([0-9a-f]{64})  ([0-9A-Za-z._]+)")
+_NO_CHECKSUM = "0" * 64
+"""In the place of the right checksum where that is lost and the file is bad: no file has this one."""
+UNLISTED = "it cannot be listed"
+CHANGED = "its checksum is another one than when it was archived"
 _MISSING, _DAMAGED = 1, 200
 DAMAGE = (OSError, EOFError, zlib.error)
 
@@ -88,7 +92,7 @@ def fetch(server: Path, name: str, destination: Path, last: str = "") -> int:
         data = content(path)
         known = _known(server).get(name) if path.is_relative_to(server / "wals") else None
         if known and hashlib.sha256(path.read_bytes()).hexdigest() != known:
-            raise OSError("its checksum is another one than when it was archived")
+            raise OSError(CHANGED)
         destination.write_bytes(data)
     except DAMAGE as error:
         print(f"WAL file {name} is damaged: {error}", file=sys.stderr)
@@ -245,25 +249,22 @@ def _ledger(server: Path) -> dict[str, str]:
     return {found[2]: found[1] for found in map(_LINE.fullmatch, lines) if found}
 
 
-def note(server: Path) -> None:
-    """Note the checksums of what was archived since the last time, and forget what retention removed."""
+def note(server: Path, changed: Iterable[str] = ()) -> None:
+    """Note the checksums of what was archived since the last time, and forget what retention removed.
+
+    changed: files that had another checksum at the last verification. Raises OSError.
+    """
     files = {path.name: path for path in archived(server)}
     try:
         known, readable = _ledger(server), True
-    except OSError:
+    except OSError as error:
+        if _lacking(error):
+            raise  # the checksums are there, and are read the next time
         known, readable = {}, False  # each file that gzip finds whole is noted again
-    new = []
-    for name in files.keys() - known.keys():
-        try:
-            data = files[name].read_bytes()
-            if data.startswith(_GZIP):
-                gzip.decompress(data)
-        except FileNotFoundError:
-            continue
-        except DAMAGE as error:
-            print(f"WAL file {name} was damaged as it was archived: {error}", file=sys.stderr)
-            continue
-        new.append(f"{hashlib.sha256(data).hexdigest()}  {name}\n")
+    found = {name: _digest(files[name], whole=readable) for name in files.keys() - known.keys()}
+    if not readable:
+        found |= dict.fromkeys(found.keys() & set(changed), _NO_CHECKSUM)
+    new = [f"{digest}  {name}\n" for name, digest in found.items() if digest]
     path = server / _LEDGER
     if not readable or known.keys() - files.keys():
         kept = "".join(f"{digest}  {name}\n" for name, digest in known.items() if name in files)
@@ -277,6 +278,30 @@ def note(server: Path) -> None:
             file.writelines(new)
 
 
+def _lacking(error: BaseException) -> bool:
+    from samokoder_backup.process import lacking  # noqa: PLC0415 - PostgreSQL waits for each start of this module
+
+    return lacking(error)
+
+
+def _digest(path: Path, *, whole: bool) -> str:
+    """Return an archived file's checksum; empty where there is none to note. whole: it was archived a moment ago."""
+    try:
+        data = path.read_bytes()
+        if data.startswith(_GZIP):
+            gzip.decompress(data)
+        elif not whole and SEGMENT.fullmatch(path.name):
+            return _NO_CHECKSUM  # Barman compresses every segment
+    except FileNotFoundError:
+        return ""
+    except DAMAGE as error:
+        if not whole and _lacking(error):
+            raise  # the next time nobody would know that it was noted before
+        print(f"WAL file {path.name} was damaged as it was archived: {error}", file=sys.stderr)
+        return ""
+    return hashlib.sha256(data).hexdigest()
+
+
 def damaged(server: Path) -> dict[str, str]:
     """Check every archived file against its checksum; return name -> what is wrong, also of what cannot be read."""
     found: dict[str, str] = {}
@@ -288,7 +313,7 @@ def damaged(server: Path) -> dict[str, str]:
     try:
         folders = _folders(server / "wals")
     except OSError as error:
-        found["wals"] = f"it cannot be listed: {error}"
+        found["wals"] = f"{UNLISTED}: {error}"
     for folder in folders:
         try:
             files = sorted(folder.iterdir())
@@ -297,7 +322,7 @@ def damaged(server: Path) -> dict[str, str]:
         except FileNotFoundError:
             continue  # retention
         except OSError as error:
-            found[folder.name] = f"it cannot be listed: {error}"
+            found[folder.name] = f"{UNLISTED}: {error}"
             continue
         for path in filter(_is_archived, files):
             if why := _damage(path, known.get(path.name)):
@@ -311,7 +336,7 @@ def _damage(path: Path, known: str | None) -> str:
         data = path.read_bytes()
         if known:
             same = hashlib.sha256(data).hexdigest() == known
-            return "" if same else "its checksum is another one than when it was archived"
+            return "" if same else CHANGED
         # Noted within seconds: if it is not, it could not be read then either.
         gzip.decompress(data) if data.startswith(_GZIP) else None
     except FileNotFoundError:

@@ -308,6 +308,30 @@ def test_a_moment_after_a_clock_was_ahead_is_not_silently_an_older_state(
     assert "latest" in str(refused.value), "what can be done"
 
 
+@pytest.mark.parametrize("wrong", ["the clock was behind once", "the other machine's clock is ahead a bit"])
+def test_a_moment_is_not_refused_for_a_clock_that_did_not_matter(
+    home: Home, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    home.base(home.ago(hours=9))
+    moment = home.ago(hours=5)
+    behind = wrong.startswith("the clock")
+    home.wal(2, moment if behind else moment - timedelta(minutes=4))
+    home.wal(3, home.ago(days=6 * 365) if behind else home.ago(hours=4))
+    home.wal(4, home.ago(minutes=1))
+    assert restored(home, monkeypatch, moment, stops(home, moment + timedelta(seconds=1)))
+
+
+def test_a_base_backup_by_a_clock_that_was_days_ahead_reaches_no_moment_in_silence(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.wal(1, home.ago(days=9))
+    home.base(home.ago(days=3), 2)
+    home.wal(3, home.ago(days=8))
+    home.wal(4, home.ago(minutes=1))
+    with pytest.raises(CannotError, match="or behind"):
+        restored(home, monkeypatch, home.ago(days=2), stops(home, home.ago(days=1), 2))
+
+
 @pytest.mark.parametrize("quiet", [timedelta(seconds=3), timedelta(hours=4)], ids=["busy", "nobody wrote for hours"])
 def test_a_moment_by_a_right_clock_is_reached(home: Home, monkeypatch: pytest.MonkeyPatch, quiet: timedelta) -> None:
     """Without the backup server no heartbeat is written; the log is received afterwards, and the state is right."""

@@ -408,7 +408,7 @@ def test_what_a_full_disk_did_not_take_is_known_until_it_can_be_written(
 def unreadable_ledger(home: Home, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The checksums of two WAL files cannot be read, until there is another file in the place of theirs."""
     for number in (1, 2):
-        home.wal(number, home.ago(hours=1))
+        home.wal(number, home.ago(hours=1)).write_bytes(gzip.compress(b"wal"))
     wal.note(home.server())
     ledger = home.server() / "samokoder-wal.sha256"
     opened, spoilt = io.open, ledger.stat().st_ino
@@ -443,10 +443,35 @@ def test_checksums_that_cannot_be_read_are_noted_again(home: Home, unreadable_le
     assert list(wal.damaged(home.server())) == [segment(1)]
 
 
+def test_what_is_bad_stays_so_where_checksums_are_noted_again(home: Home, unreadable_ledger: Path) -> None:
+    home.wal(1, home.ago(hours=1)).write_bytes(bytes(100))
+    for _ in range(2):
+        wal.note(home.server(), [segment(2)])
+        assert wal.damaged(home.server()) == {segment(1): wal.CHANGED, segment(2): wal.CHANGED}
+    assert unreadable_ledger.exists()
+
+
+def test_checksums_that_cannot_be_read_for_want_of_something_are_not_noted_again(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = home.wal(1, home.ago(hours=1))
+    wal.note(home.server())
+    one_wrong_byte(path)
+
+    def lacking(_: Path) -> dict[str, str]:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wal, "_ledger", lacking)
+        with pytest.raises(OSError, match="Too many"):
+            wal.note(home.server())
+    assert wal.damaged(home.server()) == {segment(1): wal.CHANGED}
+
+
 def test_checksums_that_cannot_be_noted_make_no_base_backup_incomplete(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def failing(_: Path) -> None:
+    def failing(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
     home.wal(1, home.ago(hours=1))

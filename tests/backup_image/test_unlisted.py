@@ -98,7 +98,7 @@ def test_the_service_and_every_other_restore_go_on(
     assert main(["check-restore", "--latest"]) == 2
 
 
-@pytest.mark.parametrize("folder", ["", "main-7000-2/meta", "main-7000-2/base", "main-7000-2/wals"])
+@pytest.mark.parametrize("folder", ["", "main-7000-2", *(f"main-7000-2/{name}" for name in ("meta", "base", "wals"))])
 def test_it_is_bad_and_told(home: Home, spoil: Spoil, folder: str) -> None:
     spoil(home.root / "barman" / folder)
     assert jobs.verify() is False
@@ -127,6 +127,18 @@ def test_a_verification_that_could_not_see_a_folder_forgets_nothing_that_is_bad(
         assert first.id in state.bad(), "once it is seen again it would pass for good, and a good one be removed for it"
         assert dump not in state.bad(), "this one was looked at, and is good now"
     assert jobs.verify() is True
+
+
+@pytest.mark.parametrize("folder", ["wals", f"wals/{segment(2, 2)[:16]}"])
+def test_a_verification_that_could_not_list_a_folder_of_wal_forgets_none_of_it_that_is_bad(
+    home: Home, spoil: Spoil, folder: str
+) -> None:
+    known, mended = f"main-7000-2/{segment(2, 2)}", f"main-7000-1/{segment(2)}"
+    state.record("verify", {"bad": {known: "one byte", mended: "one byte"}})
+    spoil(home.server("7000-2") / folder)
+    jobs.verify()
+    assert state.bad()[known] == "one byte"
+    assert mended not in state.bad()
 
 
 def test_latest_is_refused_with_the_folder_and_a_moment_that_can_be_named(home: Home, spoil: Spoil) -> None:
@@ -160,11 +172,14 @@ def test_what_is_old_goes_all_the_same_and_nothing_of_what_cannot_be_seen(
     assert before <= home.files().keys()
 
 
-def attached(home: Home, monkeypatch: pytest.MonkeyPatch) -> Path:
+SLOT = database.Slot(lost=False, active_pid=None, retained=0)
+
+
+def attached(home: Home, monkeypatch: pytest.MonkeyPatch, slot: database.Slot | None = SLOT) -> Path:
     """Attach to the first history, which goes on after the other one."""
     monkeypatch.setattr(database, "connected", lambda _: nullcontext())
     monkeypatch.setattr(database, "identity", lambda _: database.Identity("7000", 1, segment(2)))
-    monkeypatch.setattr(database, "slot", lambda *_: database.Slot(lost=False, active_pid=None, retained=0))
+    monkeypatch.setattr(database, "slot", lambda *_: slot)
     monkeypatch.setattr(database, "mark", lambda _: "")
     monkeypatch.setattr(database, "set_mark", lambda *_: None)
     return barman.attach(home.settings).server
@@ -177,7 +192,16 @@ def test_a_history_that_cannot_be_seen_keeps_no_log_from_being_received(
     spoil(home.server("5000-1") / "streaming")
     assert attached(home, monkeypatch) == home.server()
     assert "main-5000-1" in capsys.readouterr().err
-    assert catalogue.pauses(home.server()) == [(home.ago(days=1), home.ago(minutes=1))], "of what is seen it is noted"
+    ((since, until),) = catalogue.pauses(home.server())
+    assert since == home.ago(days=1)
+    assert until >= home.now, "the other history may be the one that PostgreSQL was on until a moment ago"
+
+
+def test_log_is_received_where_a_slot_is_gone_and_nobody_can_see_what_was_received(
+    home: Home, spoil: Spoil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(home.server() / "wals")
+    assert attached(home, monkeypatch, slot=None) == home.server()
 
 
 def test_where_the_histories_cannot_be_listed_the_log_is_received(

@@ -4,9 +4,14 @@
 # refusal, its reason on standard error. What is not read is removed, for this stack's Redis would read it.
 set -eu
 refuse() { echo "$*" >&2; exit 3; }
-# Redis takes an append-only file that its list does not name for none, and begins empty.
+# Redis takes an append-only file that its list does not name for none: it begins empty, or with an earlier version's.
 list=appendonlydir/appendonly.aof.manifest
 if [ "$2" = yes ] && [ -d "$1/appendonlydir" ] && [ ! -f "$1/$list" ]; then
+    if [ -f "$1/appendonly.aof" ]; then
+        refuse "Its append-only file has no list ($list), and Redis would read appendonly.aof beside it, which an" \
+            "earlier version has written: put the list back into the old volume, or take appendonlydir out of it and" \
+            "appendonly.aof is read"
+    fi
     refuse "Its append-only file has no list ($list), and Redis would begin empty: put the list back into the old" \
         "volume, or take appendonlydir out of it and its snapshot (dump.rdb) is read"
 fi

@@ -495,7 +495,7 @@ def test_a_redis_that_does_not_answer_is_not_taken_for_a_small_one(tmp_path: Pat
     ("files", "appendonly", "why"),
     [
         (["appendonlydir/appendonly.aof.1.incr.aof"], "yes", "has no list"),
-        (["appendonly.aof", "appendonlydir/appendonly.aof.1.incr.aof"], "yes", "has no list"),
+        (["appendonly.aof", "appendonlydir/appendonly.aof.1.incr.aof"], "yes", "would read appendonly.aof"),
         (["appendonlydir/jobs.aof.manifest", "appendonlydir/jobs.aof.1.incr.aof"], "yes", "has no list"),
         (["dump.rdb"], "yes", "no append-only file any more"),
         ([], "no", "no snapshot"),
