@@ -45,6 +45,7 @@ from stack.monitoring.metrics import Job
 from stack.parts.alertmanager import spec as alertmanager
 from stack.parts.api.metrics import of_jobs
 from stack.parts.backup import spec as backup
+from stack.parts.blackbox_exporter import spec as blackbox_exporter
 from stack.parts.grafana import spec as grafana
 from stack.parts.prometheus import spec as prometheus
 from stack.settings.environment import Environment
@@ -504,8 +505,9 @@ def test_what_is_missing_because_something_is_down_is_told_once_where_it_is_down
     assert "node-exporter:9100" in found["series of rules"].why
 
 
-def test_a_public_address_that_is_down_excuses_the_series_of_its_probe_and_no_others() -> None:
-    somebody = {"__name__": "probe_success", "service": "public", "instance": "https://example.org"}
+@pytest.mark.parametrize("service", [blackbox_exporter.PUBLIC, blackbox_exporter.EXTERNAL])
+def test_an_address_outside_that_is_down_excuses_the_series_of_its_probe_and_no_others(service: str) -> None:
+    somebody = {"__name__": "probe_success", "service": service, "instance": "https://example.org"}
 
     def down(world: World, name: str) -> None:
         world.lose(name)
