@@ -996,7 +996,14 @@ def test_a_check_that_met_the_limit_of_requests_is_made_when_the_limit_is_over(
     found, waits, turns = waited(monkeypatch, tmp_path, LIMITED_NOW, passed, wait=60)
     assert (found.counts["passed"], turns) == (1, 2)
     found, waits, _ = waited(monkeypatch, tmp_path, LIMITED_NOW, wait=60)
-    assert (found.counts["not available"], sum(waits)) == (1, 60), "it is not waited for longer than was asked for"
+    assert (found.counts["not available"], waits) == (1, [40, 40]), "the last turn comes when the limit is over"
+    found, waits, _ = waited(monkeypatch, tmp_path, failed, LIMITED_NOW, passed, wait=3)
+    assert (found.counts["passed"], waits) == (1, [2, 1]), "a failure is not asked for past the time"
+    other = [Finding(check="api", verdict=Verdict.FAILED, why="it starts"), *passed]
+    found, waits, _ = waited(monkeypatch, tmp_path, other, LIMITED_NOW, passed, wait=2)
+    assert (found.counts["passed"], waits) == (1, [2, 40]), "also where the time was used up by a failure"
+    long = [finding(Verdict.NOT_AVAILABLE, f"{LIMITED}; again in 3600 s")]
+    assert waited(monkeypatch, tmp_path, long, wait=1)[1] == [65]
     dated = [finding(Verdict.NOT_AVAILABLE, f"{LIMITED}; again in Wed, 21 Oct 2026 07:28:00 GMT s")]
     assert waited(monkeypatch, tmp_path, dated, passed, wait=90)[1] == [60]
 
