@@ -19,7 +19,8 @@ COLOURS = {
     Verdict.NOT_AVAILABLE: "yellow",
     Verdict.NOT_CONFIGURED: "dim",
 }
-_COMMAND = re.compile(r"""make [a-z-]+ (?:\S+ )?ARGS=(?:'[^']*'|"[^"]*")|(?<=`)[^`]+(?=`)""")
+# The backticks are taken with what is between them, so that a closing one does not open the prose up to the next.
+_COMMAND = re.compile(r"""`([^`]+)`|(make [a-z-]+ (?:\S+ )?ARGS=(?:'[^']*'|"[^"]*"))""")
 _TITLES = ["check", "verdict", "why"]
 
 
@@ -65,7 +66,8 @@ def _broken(width: int, report: Report, rows: Sequence[Finding]) -> Iterator[str
     _show_table(Console(file=said, width=width), report, rows)
     for each in rows:
         if "\n" not in each.why:
-            yield from (command for command in _COMMAND.findall(each.why) if command not in said.getvalue())
+            commands = (quoted or plain for quoted, plain in _COMMAND.findall(each.why))
+            yield from (command for command in commands if command not in said.getvalue())
 
 
 def _counted(verdict: Verdict, number: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import IntEnum
@@ -131,6 +131,12 @@ class Group:
 def down_alert(part: str) -> str:
     """Return the name of the alert that a part is down: PostgresExporterDown for `postgres-exporter`."""
     return "".join(word.capitalize() for word in part.split("-")) + "Down"
+
+
+def unless_down(stores: Collection[str], window: str) -> str:
+    """Return the rest of an expression: the errors of an outage stay in a window for longer than the outage's alert."""
+    down = f'ALERTS{{alertname=~"{"|".join(down_alert(part) for part in sorted(stores))}",alertstate="firing"}}'
+    return f" unless on () max_over_time({down}[{window}])"
 
 
 def number(value: float | Decimal) -> str:

@@ -85,6 +85,7 @@ def test_the_exporter_which_asks_whatever_it_is_told_has_no_secret(case: str) ->
     [
         ({}, []),
         ({"port": 80, "bindAddress": "10.0.0.5", "bindReason": "a test"}, ["http://10.0.0.5/health"]),
+        ({"bindAddress": "2001:db8::5", "bindReason": "a test"}, ["http://[2001:db8::5]:8000/health"]),
         (
             {"domain": "samokoder.example.org"},
             ["https://samokoder.example.org/health", "https://samokoder.example.org/"],

@@ -11,6 +11,9 @@ import yaml
 
 from stack.catalogue import every_alert, rule_document, specs
 from stack.parts.alertmanager import spec as alertmanager
+from stack.parts.api.rules import SECONDS
+from stack.parts.ingress.caddyfile import COUNTED_HANDLER
+from stack.parts.ingress.rules import DURATION
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
 from stack.spec.files import yaml_text
@@ -30,6 +33,16 @@ SEEN_BY = {
     "RedisDown": "redis_up",
     "IngressNoReplica": "upstreams_healthy",
 }
+# Warnings of the stores' symptoms that look back over a window, in which the errors of an outage stay.
+FROM_A_WINDOW = (
+    "ApiErrorRateHigh",
+    "ApiLatencyHigh",
+    "DatabaseErrors",
+    "IngressErrorRateHigh",
+    "RateLimiterWithoutRedis",
+    "SlowDatabaseQueries",
+    "WorkerJobFailureRatioHigh",
+)
 
 Rule = Mapping[str, Any]
 
@@ -137,34 +150,50 @@ def recovery(environment: Environment, name: str, fault: Fault) -> dict[str, Any
     }
 
 
-def outage(environment: Environment, minutes: int) -> dict[str, Any]:
-    """Return promtool's test: a database was away, and when its own alert is over its errors are told by no other."""
+def outage(minutes: int) -> dict[str, Any]:
+    """Return promtool's test: both stores were away, and when their own alerts are over no other tells the errors."""
     before, after = 120, 60
-    counter = 'samokoder_http_requests_total{job="api",instance="api-1:8000",method="GET",endpoint="/projects",status="'
     asked = 4 * minutes
+    whole = 4 * (before + minutes + after)
+    good = f"0+30x{4 * before} {30 * 4 * before}x{asked} {30 * 4 * before}+30x{4 * after}"
+    bad = f"0x{4 * before} 0+30x{asked} {30 * asked}x{4 * after}"
+    every = f"0+30x{whole}"
+    requests = 'samokoder_http_requests_total{job="api",instance="api-1:8000",method="GET",endpoint="/projects",status='
+    answers = f'{DURATION}_count{{job="ingress",server="https",handler="{COUNTED_HANDLER}",code='
     series = {
-        f'{counter}200"}}': f"0+30x{4 * before} {30 * 4 * before}x{asked} {30 * 4 * before}+30x{4 * after}",
-        f'{counter}503"}}': f"0x{4 * before} 0+30x{asked} {30 * asked}x{4 * after}",
-        'pg_up{job="postgres-exporter"}': f"1x{4 * before} 0x{asked} 1x{4 * after}",
-        'up{job="postgres-exporter",instance="postgres-exporter:9187"}': f"1x{4 * (before + minutes + after)}",
-        'up{job="api",instance="api-1:8000"}': f"1x{4 * (before + minutes + after)}",
+        f'{requests}"200"}}': good,
+        f'{requests}"503"}}': bad,
+        f'{answers}"200"}}': good,
+        f'{answers}"503"}}': bad,
+        'worker_jobs_total{job="worker",status="succeeded"}': good,
+        'worker_jobs_total{job="worker",status="failed"}': bad,
+        'samokoder_db_errors_total{job="api"}': bad,
+        'samokoder_rate_limit_unavailable_total{job="api"}': bad,
+        f'{SECONDS}_count{{job="api"}}': every,
     }
-    down = 'ALERTS{alertstate="firing",alertname="PostgresDown"}'
-    errors = 'group by (alertname) (ALERTS{alertstate="firing",alertname=~"ApiError.*",severity="critical"}'
-    errors += ' or ALERTS{alertstate="firing",alertname="ApiErrorRateHigh"})'
+    for histogram in (SECONDS, "samokoder_db_query_duration_seconds"):
+        slow = {"0.5": good, "10.0": every, "+Inf": every}
+        series |= {f'{histogram}_bucket{{job="api",le="{le}"}}': values for le, values in slow.items()}
+    for store, exporter in (("pg_up", "postgres-exporter"), ("redis_up", "redis-exporter")):
+        series[f'{store}{{job="{exporter}"}}'] = f"1x{4 * before} 0x{asked} 1x{4 * after}"
+    series |= {f'up{{job="{job}"}}': f"1x{whole}" for job in ("api", "worker", "postgres-exporter", "redis-exporter")}
+    down = 'ALERTS{alertstate="firing",alertname=~"PostgresDown|RedisDown"}'
+    warnings = "|".join(FROM_A_WINDOW)
+    errors = 'group by (alertname) (ALERTS{alertstate="firing",alertname=~".*BudgetBurn",severity="critical"}'
+    errors += f' or ALERTS{{alertstate="firing",alertname=~"{warnings}"}})'
     return {
-        "name": f"PostgreSQL is away for {minutes} minutes",
+        "name": f"PostgreSQL and Redis are away for {minutes} minutes",
         "interval": "15s",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
         "promql_expr_test": [
             {
-                "expr": f"group({down})",
+                "expr": f"count({down})",
                 "eval_time": f"{before + minutes}m",
-                "exp_samples": [{"labels": "{}", "value": 1}],
+                "exp_samples": [{"labels": "{}", "value": 2}],
             },
             *(
-                {"expr": f"{errors} unless on () {down}", "eval_time": f"{minute}m", "exp_samples": []}
-                for minute in range(before, before + minutes + after)
+                {"expr": f"{errors} unless on () {down}", "eval_time": f"{moment}s", "exp_samples": []}
+                for moment in range(60 * before, 60 * (before + minutes + after), 15)
             ),
         ],
     }
@@ -178,7 +207,7 @@ def recoveries(environment: Environment) -> dict[str, str]:
             tests = [recovery(environment, name, fault)]
             document = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": tests}
             files[f"/test/test-{number}.yml"] = yaml.safe_dump(document, sort_keys=False)
-    tests = [outage(environment, minutes) for minutes in (3, 12)]
+    tests = [outage(minutes) for minutes in (3, 12)]
     document = {"rule_files": ["rules.yml"], "evaluation_interval": "15s", "tests": tests}
     files["/test/test-outage.yml"] = yaml.safe_dump(document, sort_keys=False)
     return files

@@ -18,7 +18,7 @@ from stack.parts.alertmanager.routing import integrations
 from stack.parts.api.metrics import METRICS
 from stack.parts.backup import rules as backups
 from stack.parts.backup import spec as backup
-from stack.parts.blackbox_exporter.spec import PUBLIC
+from stack.parts.blackbox_exporter.spec import EXTERNAL, PUBLIC
 from stack.parts.cadvisor import spec as cadvisor
 from stack.parts.cadvisor.rules import UNSEEN_SECONDS, named
 from stack.parts.grafana import spec as grafana
@@ -130,7 +130,7 @@ def _missing(asked: StackAsked, read: series.Readers) -> tuple[list[str], int]:
     missing = [name for name in wanted if name not in there]
     if not all(name.startswith("probe") for name in missing):
         # A public address that does not answer, perhaps somebody else's, hides no series but those of its own probe.
-        ill = [labels for labels in ill if labels.get("service") != PUBLIC]
+        ill = [labels for labels in ill if labels.get("service") not in {PUBLIC, EXTERNAL}]
     down = sorted({labels.get("instance", "") for labels in ill})
     if missing and down:
         raise UnavailableError(f"{len(missing)} are missing while {', '.join(down)} cannot be measured")

@@ -38,18 +38,22 @@ from stack.catalogue import specs
 from stack.settings.environment import Environment
 
 _PAUSE_SECONDS = 2.0
+_LIMIT_SECONDS = 65.0
+"""Seconds that a limit of requests is waited for even past `wait`: the API's windows last a minute."""
 
 
 def smoke(workspace: Workspace, *, seconds: float = 10, wait: float = 0) -> Report:
     """Check a stack that is up.
 
     seconds: how long each check may take. wait: how long to repeat while a check fails, or meets a limit of requests.
+    With a `wait`, a limit is waited for to its end once, even past it: else a deploy passes without the check.
     It removes what it writes through the public entry, unless it is interrupted in between.
     Raises ProjectError where nothing of the stack runs, or its ports cannot be reached.
     """
     environment = workspace.settings()
     parts, end, account = specs(environment), time.monotonic() + wait, somebody()
     findings: list[Finding] = []
+    last = wait <= 0
     with reach.opened(environment) as url, workspace.reporter.task(f"Smoke test of {environment.name}") as task:
         client = httpx.Client(timeout=seconds, trust_env=False, verify=certificates(environment.settings.ingress))
         with client:
@@ -59,18 +63,20 @@ def smoke(workspace: Workspace, *, seconds: float = 10, wait: float = 0) -> Repo
                     raise ProjectError(f"{environment.name} is not up: {workspace.typed('up')}")
                 asked = StackAsked(environment, parts, rows, client, url, Once(_passwords(workspace)), seconds, account)
                 findings = standing(findings, ask_all(list(every(asked)), seconds=seconds, task=task))
-                left, pause = end - time.monotonic(), _pause(findings)
-                if left <= 0 or pause is None:
+                left, limited = end - time.monotonic(), _limited(findings)
+                failed = any(each.verdict is Verdict.FAILED for each in findings)
+                if (left <= 0 and (failed or last)) or (not failed and limited is None):
                     return report_of(environment, findings)
-                if pause > _PAUSE_SECONDS:
-                    workspace.reporter.say(f"{user_account.LIMITED}: asking again in {min(pause, left):.0f} s")
-                time.sleep(min(pause, left))
+                if failed or limited is None:
+                    time.sleep(min(_PAUSE_SECONDS, left))
+                    continue
+                pause, last = min(limited, max(left, _LIMIT_SECONDS)), limited >= left
+                workspace.reporter.say(f"{user_account.LIMITED}: asking again in {pause:.0f} s")
+                time.sleep(pause)
 
 
-def _pause(findings: Sequence[Finding]) -> float | None:
-    """Return after how many seconds the checks are asked again; None: each has an answer that is good."""
-    if any(each.verdict is Verdict.FAILED for each in findings):
-        return _PAUSE_SECONDS
+def _limited(findings: Sequence[Finding]) -> float | None:
+    """Return after how many seconds no check meets a limit of requests any more; None: none has met one."""
     # A check that met a limit of requests has not been made, and a deploy is not good without it.
     limited = [seconds for each in findings if (seconds := user_account.limited_seconds(each.why)) is not None]
     return max(_PAUSE_SECONDS, *limited) if limited else None

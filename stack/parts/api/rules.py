@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Outlasts, Recording, Severity, Text, number, share
+from stack.monitoring.alerts import Alert, Group, Outlasts, Recording, Severity, Text, number, share, unless_down
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
@@ -144,7 +144,7 @@ def _burns(slo: Slo, environment: Environment) -> Iterator[Alert]:
             expression=f"{slo.ratio(burn.long)} > {rate} * {budget} and {slo.ratio(burn.short)} > {rate} * {budget} "
             f"and {every} * sum_over_time({slo.bad.name}[{burn.long}]) >= {least}"
             # A slow burn wakes nobody, and says truly what is left of the budget.
-            + (_no_store_was_down(burn.short) if severity == "critical" else ""),
+            + (unless_down(STORES, burn.short) if severity == "critical" else ""),
             wait=burn.wait,
             severity=severity,
             symptom_of=STORES,
@@ -159,12 +159,6 @@ def _burns(slo: Slo, environment: Environment) -> Iterator[Alert]:
                 f"бюджет ошибок расходуется со скоростью не ниже {rate}x от допустимой.",
             ),
         )
-
-
-def _no_store_was_down(window: str) -> str:
-    """Return the rest of an expression: the errors of an outage stay in a window for longer than the outage's alert."""
-    down = 'ALERTS{alertname=~"PostgresDown|RedisDown",alertstate="firing"}'
-    return f" unless on () max_over_time({down}[{window}])"
 
 
 def _availability() -> Iterator[Alert]:
@@ -199,7 +193,7 @@ def _availability() -> Iterator[Alert]:
 def _signals(alerts: Alerts) -> Iterator[Alert]:
     yield alert(
         name="ApiErrorRateHigh",
-        expression=f"api:http_errors:ratio_rate5m > {share(alerts.api_error_percent)}{_no_store_was_down('5m')}",
+        expression=f"api:http_errors:ratio_rate5m > {share(alerts.api_error_percent)}{unless_down(STORES, '5m')}",
         wait="5m",
         severity="warning",
         symptom_of=STORES,
@@ -214,7 +208,7 @@ def _signals(alerts: Alerts) -> Iterator[Alert]:
     yield alert(
         name="ApiLatencyHigh",
         expression=f'histogram_quantile(0.95, sum by (le) (rate({SECONDS}_bucket{{job="api"}}[5m]))) '
-        f"> {number(alerts.api_p95_seconds)}",
+        f"> {number(alerts.api_p95_seconds)}{unless_down(STORES, '5m')}",
         wait="10m",
         severity="warning",
         symptom_of=STORES,
@@ -274,7 +268,8 @@ def _users(alerts: Alerts) -> Iterator[Alert]:
     )
     yield alert(
         name="RateLimiterWithoutRedis",
-        expression='sum(increase(samokoder_rate_limit_unavailable_total{job="api"}[5m])) > 0',
+        expression='sum(increase(samokoder_rate_limit_unavailable_total{job="api"}[5m])) > 0'
+        + unless_down({"redis"}, "5m"),
         wait="5m",
         severity="warning",
         symptom_of=frozenset({"redis"}),
@@ -322,7 +317,8 @@ def _database(alerts: Alerts) -> Iterator[Alert]:
     """Yield the alerts on the database, as the API and the worker measure it."""
     yield alert(
         name="DatabaseErrors",
-        expression=f"sum(rate(samokoder_db_errors_total[5m])) > {number(alerts.database_errors_per_second)}",
+        expression=f"sum(rate(samokoder_db_errors_total[5m])) > {number(alerts.database_errors_per_second)}"
+        + unless_down({"postgres"}, "5m"),
         wait="5m",
         severity="warning",
         symptom_of=frozenset({"postgres"}),
@@ -337,7 +333,7 @@ def _database(alerts: Alerts) -> Iterator[Alert]:
     yield alert(
         name="SlowDatabaseQueries",
         expression="histogram_quantile(0.95, sum by (le) (rate(samokoder_db_query_duration_seconds_bucket[5m]))) "
-        f"> {number(alerts.database_query_p95_seconds)}",
+        f"> {number(alerts.database_query_p95_seconds)}{unless_down({'postgres'}, '5m')}",
         wait="10m",
         severity="warning",
         symptom_of=frozenset({"postgres"}),

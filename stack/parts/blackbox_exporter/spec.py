@@ -137,7 +137,8 @@ def _origins(ingress: Ingress) -> Iterator[str]:
     # The team's Traefik uses its own ports, and these are the usual ones.
     http, https = (80, 443) if ingress.kind == "traefik" else (ingress.port, ingress.https_port)
     for scheme, port, usual in (("http", http, 80), ("https", https, 443)):
-        for host in filter(None, (ingress.domain, ingress.bind_address)):
+        address = f"[{ingress.bind_address}]" if ":" in ingress.bind_address else ingress.bind_address
+        for host in filter(None, (ingress.domain, address)):
             yield f"{scheme}://{host}:{port}"
             if port == usual:
                 yield f"{scheme}://{host}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from stack.common.names import API_PORT
-from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share
+from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share, unless_down
 from stack.parts.api.rules import STORES
 from stack.parts.ingress.caddyfile import COUNTED_HANDLER
 from stack.parts.ingress.spec import PART
@@ -64,7 +64,8 @@ def _alerts(alerts: Alerts) -> Iterator[Alert]:
     failed = f'sum(rate({DURATION}_count{{{ANSWERS},code=~"5.."}}[5m]))'
     yield alert(
         name="IngressErrorRateHigh",
-        expression=f"{failed} / sum(rate({DURATION}_count{{{ANSWERS}}}[5m])) > {share(alerts.api_error_percent)}",
+        expression=f"{failed} / sum(rate({DURATION}_count{{{ANSWERS}}}[5m])) > {share(alerts.api_error_percent)}"
+        + unless_down(STORES, "5m"),
         wait="5m",
         severity="warning",
         summary=Text(en="users get many errors", ru="пользователи получают много ошибок"),

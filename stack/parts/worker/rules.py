@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share
+from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share, unless_down
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
@@ -94,7 +94,7 @@ def _alerts(alerts: Alerts) -> Iterator[Alert]:
         name="WorkerJobFailureRatioHigh",
         expression='sum(rate(worker_jobs_total{job="worker",status="failed"}[15m])) '
         '/ (sum(rate(worker_jobs_total{job="worker"}[15m])) > 0) '
-        f"> {share(alerts.worker_failed_percent)}",
+        f"> {share(alerts.worker_failed_percent)}{unless_down(NEEDS, '15m')}",
         wait="10m",
         severity="warning",
         symptom_of=NEEDS,

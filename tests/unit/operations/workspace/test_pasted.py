@@ -118,3 +118,14 @@ def test_a_command_that_a_table_of_checks_has_broken_stands_below_it_whole(width
     assert typed in table or f"\n  {typed}\n" in below
     assert f"\n  {as_root} && sysctl -p\n" in below
     assert "\n  make up\n" not in below, "that one can be copied from the table"
+
+
+def test_what_stands_between_two_commands_is_no_command() -> None:
+    first, second = (f"make {name} ARGS='{'x' * 90}'" for name in ("restore", "rotate"))
+    why = f"the copy is old: `{first}`, and once that has come to its end without a word of a mistake `{second}`"
+    said = io.StringIO()
+    report_table.show(
+        Console(file=said, width=80, highlight=False),
+        Report(title="Doctor", about={}, findings=[Finding(check="copy", verdict=Verdict.FAILED, why=why)]),
+    )
+    assert said.getvalue().partition("To paste")[2].splitlines()[1:] == [f"  {first}", f"  {second}"]

@@ -45,6 +45,7 @@ from stack.monitoring.metrics import Job
 from stack.parts.alertmanager import spec as alertmanager
 from stack.parts.api.metrics import of_jobs
 from stack.parts.backup import spec as backup
+from stack.parts.blackbox_exporter import spec as blackbox_exporter
 from stack.parts.grafana import spec as grafana
 from stack.parts.prometheus import spec as prometheus
 from stack.settings.environment import Environment
@@ -504,8 +505,9 @@ def test_what_is_missing_because_something_is_down_is_told_once_where_it_is_down
     assert "node-exporter:9100" in found["series of rules"].why
 
 
-def test_a_public_address_that_is_down_excuses_the_series_of_its_probe_and_no_others() -> None:
-    somebody = {"__name__": "probe_success", "service": "public", "instance": "https://example.org"}
+@pytest.mark.parametrize("service", [blackbox_exporter.PUBLIC, blackbox_exporter.EXTERNAL])
+def test_an_address_outside_that_is_down_excuses_the_series_of_its_probe_and_no_others(service: str) -> None:
+    somebody = {"__name__": "probe_success", "service": service, "instance": "https://example.org"}
 
     def down(world: World, name: str) -> None:
         world.lose(name)
@@ -994,7 +996,14 @@ def test_a_check_that_met_the_limit_of_requests_is_made_when_the_limit_is_over(
     found, waits, turns = waited(monkeypatch, tmp_path, LIMITED_NOW, passed, wait=60)
     assert (found.counts["passed"], turns) == (1, 2)
     found, waits, _ = waited(monkeypatch, tmp_path, LIMITED_NOW, wait=60)
-    assert (found.counts["not available"], sum(waits)) == (1, 60), "it is not waited for longer than was asked for"
+    assert (found.counts["not available"], waits) == (1, [40, 40]), "the last turn comes when the limit is over"
+    found, waits, _ = waited(monkeypatch, tmp_path, failed, LIMITED_NOW, passed, wait=3)
+    assert (found.counts["passed"], waits) == (1, [2, 1]), "a failure is not asked for past the time"
+    other = [Finding(check="api", verdict=Verdict.FAILED, why="it starts"), *passed]
+    found, waits, _ = waited(monkeypatch, tmp_path, other, LIMITED_NOW, passed, wait=2)
+    assert (found.counts["passed"], waits) == (1, [2, 40]), "also where the time was used up by a failure"
+    long = [finding(Verdict.NOT_AVAILABLE, f"{LIMITED}; again in 3600 s")]
+    assert waited(monkeypatch, tmp_path, long, wait=1)[1] == [65]
     dated = [finding(Verdict.NOT_AVAILABLE, f"{LIMITED}; again in Wed, 21 Oct 2026 07:28:00 GMT s")]
     assert waited(monkeypatch, tmp_path, dated, passed, wait=90)[1] == [60]
 
