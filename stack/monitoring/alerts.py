@@ -14,6 +14,8 @@ from stack.settings.types import seconds
 
 STORED_SECONDS = 60
 """Seconds without a stored sample, but at least three scrapes, after which PrometheusNotIngesting starts its `for`."""
+STORES = frozenset({"postgres", "redis"})
+"""Parts whose outage is seen in what others do."""
 
 
 class Outlasts(IntEnum):

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Outlasts, Recording, Severity, Text, number, share, unless_down
+from stack.monitoring.alerts import (
+    STORES,
+    Alert,
+    Group,
+    Outlasts,
+    Recording,
+    Severity,
+    Text,
+    number,
+    share,
+    unless_down,
+)
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
@@ -21,7 +32,6 @@ OVERVIEW = "samokoder-overview"
 
 alert = partial(Alert, service="api", dashboard=DASHBOARD)
 # If one of these is down, the API answers 503, or late.
-STORES = frozenset({"postgres", "redis"})
 
 REQUESTS = 'samokoder_http_requests_total{job="api"}'
 SECONDS = "samokoder_http_request_duration_seconds"

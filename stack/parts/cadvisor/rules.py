@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Outlasts, Severity, Text, down_alert, number, share
-from stack.parts.api.rules import STORES
+from stack.monitoring.alerts import STORES, Alert, Group, Outlasts, Severity, Text, down_alert, number, share
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.settings.types import seconds

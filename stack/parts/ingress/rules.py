@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from stack.common.names import API_PORT
-from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share, unless_down
-from stack.parts.api.rules import STORES
+from stack.monitoring.alerts import STORES, Alert, Group, Outlasts, Text, number, share, unless_down
 from stack.parts.ingress.caddyfile import COUNTED_HANDLER
 from stack.parts.ingress.spec import PART
 from stack.settings.alerts import Alerts
