@@ -9,6 +9,10 @@ import contextlib
 from pathlib import Path
 
 
+_STATE = ".samokoder"
+"""Name of the folder with the working state of a clone."""
+
+
 class ProjectError(Exception):
     """Something that the person can put right: the text says what it is and what to do."""
 
@@ -50,7 +54,9 @@ def _whose(place: Path) -> str:
     owner = str(number)
     with contextlib.suppress(KeyError):
         owner = pwd.getpwuid(number).pw_name
-    return (
-        f"{place} belongs to {owner}: type the same as {owner}, or, if that was a `sudo` by mistake: "
-        f'sudo chown -R "$(id -un)" {place}'
-    )
+    # Nothing but the working state of a clone is given to somebody else: the folder found may be /etc.
+    if _STATE in place.parts:
+        otherwise = f'if that was a `sudo` by mistake: sudo chown -R "$(id -un)" {place}'
+    else:
+        otherwise = "name another folder"
+    return f"{place} belongs to {owner}: type the same as {owner}, or {otherwise}"
