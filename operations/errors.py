@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-
 _STATE = ".samokoder"
 """Name of the folder with the working state of a clone."""
 
