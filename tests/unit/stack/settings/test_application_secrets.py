@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import date
 from typing import Any
 
 import pytest
@@ -127,6 +129,26 @@ def test_a_placeholder_is_refused(value: str) -> None:
 @pytest.mark.parametrize("value", ["7", "two words", "-----BEGIN KEY-----\nMIIB\n-----END KEY-----", "aaaaaaaa"])
 def test_a_value_of_any_other_form_is_taken_as_its_issuer_chose_it(value: str) -> None:
     assert read(applicationSecrets=["SMTP_PASSWORD"], SMTP_PASSWORD=value)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"SMTP_PASSWORD": "hunter2"},
+        {"SMTP_PASSWORD": date(1999, 12, 31)},
+        ["SMTP_PASSWORD=hunter2"],
+        [{"SMTP_PASSWORD": "hunter2"}],
+        [date(1999, 12, 31)],
+        "SMTP_PASSWORD=hunter2",
+    ],
+)
+@pytest.mark.parametrize("key", [KEY, "samokoder:application_secrets"])
+def test_a_value_that_is_written_in_place_of_its_name_is_not_shown(key: str, written: Any) -> None:
+    with pytest.raises(InvalidSettingsError) as caught:
+        stack_file.read("staging", {"config": {key: written}})
+    (wrong,) = caught.value.mistakes
+    assert wrong.given == "a value (not shown)"
+    assert not {"hunter2", "1999"} & set(re.findall(r"\w+", str(wrong))), "it is a secret"
 
 
 def test_a_wrong_list_tells_nothing_of_the_values_which_may_belong_to_it() -> None:
