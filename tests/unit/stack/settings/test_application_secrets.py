@@ -79,7 +79,7 @@ def test_several_values_that_are_not_listed_are_told_with_one_list_for_all() -> 
 def test_a_name_that_the_platform_gives_is_refused_listed_or_not(name: str, own: str) -> None:
     wrong = the_mistake(**{"applicationSecrets": ["SMTP_PASSWORD", name], "SMTP_PASSWORD": VALUE, name: VALUE})
     assert (wrong.key, wrong.given) == (KEY, name)
-    assert "one that it gives by itself" in wrong.allowed
+    assert "one that the platform gives by itself" in wrong.allowed
     assert own in wrong.allowed, "where its value belongs, where a person may have one"
     assert wrong.example == f"{KEY}: [SMTP_PASSWORD]"
     assert the_mistake(applicationSecrets=[name]).example == f"pulumi config rm {KEY}"
@@ -87,6 +87,14 @@ def test_a_name_that_the_platform_gives_is_refused_listed_or_not(name: str, own:
     assert unlisted.key == f"samokoder:{name}"
     assert unlisted.example.startswith(f"pulumi config rm samokoder:{name}")
     assert own in unlisted.example
+
+
+@pytest.mark.parametrize("name", ["PATH", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "PYTHONPATH", "PYTHONHOME"])
+def test_a_name_that_decides_how_programs_start_is_refused_listed_or_not(name: str) -> None:
+    wrong = the_mistake(**{"applicationSecrets": [name], name: VALUE})
+    assert wrong.allowed.endswith(f"{name} is one that decides how each program in the container starts")
+    unlisted = the_mistake(**{name: VALUE})
+    assert (unlisted.key, unlisted.example) == (f"samokoder:{name}", f"pulumi config rm samokoder:{name}")
 
 
 @pytest.mark.parametrize("part", ["api", "worker"])
