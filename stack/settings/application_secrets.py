@@ -34,10 +34,11 @@ def rules(listed: Sequence[str], given: Mapping[str, SecretInput], *, incomplete
     given: the values by name, empty ones too; `check_secrets` judges the others. incomplete: whether a listed name may
     have no value yet.
     """
-    own = [name for name in listed if name not in GIVEN]
+    taken = GIVEN | paths(listed)
+    own = [name for name in listed if name not in taken]
     for name in listed:
         own_key = _KEYS.get(name)
-        if name in GIVEN:
+        if name in taken:
             needs = f"names that only the image reads; {name} is one that {_whose(name)}"
             if own_key:
                 needs += f", and its value, where you have one, is {PROJECT}:{own_key}"
@@ -45,14 +46,14 @@ def rules(listed: Sequence[str], given: Mapping[str, SecretInput], *, incomplete
         elif name not in given and not incomplete:
             how = application_secret(name).how_to_set
             yield Mistake(f"{PROJECT}:{name}", "nothing", f"the value of a secret that {KEY} lists", how)
-    all_own = [*own, *(name for name in given if name not in {*listed, *GIVEN})]
+    all_own = [*own, *(name for name in given if name not in {*listed, *taken})]
     for name, value in given.items():
         key = f"{PROJECT}:{name}"
         if name in listed:
             if not value.value:
                 needs = f"the value of a secret that {KEY} lists"
                 yield Mistake(key, "an empty value", needs, application_secret(name).how_to_set)
-        elif name in GIVEN:
+        elif name in taken:
             needs = f"nothing: {name} is a name that {_whose(name)}"
             example = f"pulumi config rm {key}"
             if own_key := _KEYS.get(name):
@@ -66,6 +67,11 @@ def rules(listed: Sequence[str], given: Mapping[str, SecretInput], *, incomplete
                 f"its name in {KEY}: API and worker get what is listed there",
                 f"{KEY}: [{', '.join(all_own)}]",
             )
+
+
+def paths(listed: Sequence[str]) -> frozenset[str]:
+    """Return the variables that say where the files of listed secrets are."""
+    return frozenset(f"{name}_FILE" for name in listed)
 
 
 def _whose(name: str) -> str:

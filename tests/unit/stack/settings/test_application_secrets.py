@@ -105,6 +105,25 @@ def test_a_name_that_stands_in_plain_text_too_is_refused(part: str) -> None:
     assert wrong.given == "a value in plain text (not shown)"
 
 
+def test_the_name_of_the_path_of_another_ones_file_is_refused_listed_or_not() -> None:
+    path = "SMTP_PASSWORD_FILE"
+    listed: dict[str, Any] = {"applicationSecrets": ["SMTP_PASSWORD", path], "SMTP_PASSWORD": VALUE}
+    wrong = the_mistake(**listed, **{path: "a"})
+    assert (wrong.key, wrong.given, wrong.example) == (KEY, path, f"{KEY}: [SMTP_PASSWORD]")
+    unlisted = the_mistake(applicationSecrets=["SMTP_PASSWORD"], SMTP_PASSWORD=VALUE, **{path: "a"})
+    assert (unlisted.key, unlisted.example) == (f"samokoder:{path}", f"pulumi config rm samokoder:{path}")
+    assert read(applicationSecrets=[path], **{path: VALUE}), "without the other one it is a name as any"
+
+
+@pytest.mark.parametrize("part", ["api", "worker"])
+def test_a_path_of_a_listed_secrets_file_that_stands_in_plain_text_is_refused(part: str) -> None:
+    plain = {part: {"environment": {"SMTP_PASSWORD_FILE": "/etc/mine", "OTHER_FILE": "/etc/other"}}}
+    wrong = the_mistake(applicationSecrets=["SMTP_PASSWORD"], SMTP_PASSWORD=VALUE, **plain)
+    key = f"samokoder:{part}.environment.SMTP_PASSWORD_FILE"
+    assert (wrong.key, wrong.given) == (key, "a value (not shown)"), "it would win over the platform's"
+    assert wrong.example == f"pulumi config rm --path '{key}'"
+
+
 @pytest.mark.parametrize(
     "name", ["smtp_password", "SMTP-PASSWORD", "1PASSWORD", "", "SMTP PASSWORD", "SMTP_PASSWORD\n"]
 )
