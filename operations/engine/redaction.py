@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 _SHORTEST_SECRET = 6
-"""Characters: replacing a shorter text would hit ordinary words, and no secret here is that short."""
+"""Characters. A shorter secret, as the application may have, stays as it is: its text occurs in ordinary words too."""
 _BOT_TOKEN = re.compile(r"/bot\d+:[\w-]+")
 
 
