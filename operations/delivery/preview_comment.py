@@ -7,19 +7,17 @@ writes comments has no secrets.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 
 from operations.engine.redaction import without
 from operations.errors import ProjectError
 from operations.lifecycle.prepare import prepare
-from operations.workspace.pulumi import PulumiRun
+from operations.workspace.every_secret import every_secret
 from operations.workspace.workspace import Workspace
 
 LONGEST_COMMENT = 65_536
@@ -28,13 +26,6 @@ AUTHOR = "github-actions[bot]"
 """User as which GITHUB_TOKEN writes. A comment of another user is never edited, even with our mark in it."""
 _SECONDS = 30.0
 _PER_PAGE = 100
-
-_SECRET_VARIABLES = (
-    *("PULUMI_CONFIG_PASSPHRASE", "PULUMI_ACCESS_TOKEN", "SSH_PRIVATE_KEY"),
-    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GITHUB_TOKEN"),
-)
-_SHORTEST_SECRET = 6
-"""Characters: replacing a shorter text would hit ordinary words, and no secret here is that short."""
 
 # Pulumi prints three lines of identity for each resource; a reviewer needs only the name at the end of the urn.
 _IDENTITY = re.compile(r"\s*\[(?P<kind>urn|provider|id)=.*?(?P<name>[^:]*)\]")
@@ -66,14 +57,6 @@ def preview(workspace: Workspace, *, commit: str) -> tuple[str, bool]:
     workspace.reporter.say(output)
     succeeded = done.returncode == 0
     return preview_comment(workspace.environment, output=output, succeeded=succeeded, commit=commit), succeeded
-
-
-def every_secret(run: PulumiRun) -> dict[str, str]:
-    """Return name -> secret that no comment may show: generated, configured, and those in the job's variables."""
-    found = run.secrets(every=True)
-    found |= {key: str(entry["value"]) for key, entry in run.configuration().items() if entry.get("secret")}
-    found |= {name: run.variables[name] for name in _SECRET_VARIABLES if run.variables.get(name)}
-    return _in_every_form(found)
 
 
 def preview_comment(environment: str, *, output: str, succeeded: bool, commit: str) -> str:
@@ -108,23 +91,6 @@ def _fence(text: str) -> str:
 def mark(environment: str) -> str:
     """Return the first line of an environment's comment, by which it is found again."""
     return f"<!-- samokoder preview: {environment} -->"
-
-
-def _in_every_form(secrets: Mapping[str, str]) -> dict[str, str]:
-    """Add the other forms in which a secret may be printed: escaped, each line of a text, the password in a URL."""
-    found = dict(secrets)
-    for name, value in secrets.items():
-        # Pulumi prints a text in quotes, with the escapes of JSON.
-        found[f"{name}: escaped"] = json.dumps(value)[1:-1]
-        found |= {f"{name}: line {number}": line.strip() for number, line in enumerate(value.splitlines())}
-    for name, value in secrets.items():
-        try:
-            password = urlsplit(value).password
-        except ValueError:
-            continue
-        if password:
-            found[f"{name}: password"] = password
-    return {name: value for name, value in found.items() if len(value) >= _SHORTEST_SECRET}
 
 
 def _total(text: str) -> str:

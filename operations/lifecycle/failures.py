@@ -15,6 +15,7 @@ from operations.engine import containers
 from operations.engine.log_lines import Line, cut
 from operations.engine.part_status import PartStatus, status_of_container
 from operations.engine.redaction import without
+from operations.workspace.every_secret import every_secret
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from stack.common.names import PART_LABEL
@@ -121,7 +122,7 @@ def tell_failures(workspace: Workspace, run: PulumiRun) -> list[str]:
 
     Return the parts that have failed; where none has, those that are still starting.
     """
-    secrets = run.secrets(every=True)
+    secrets = every_secret(run)
     client = workspace.client()
     try:
         found = list(failures(client, workspace.name, secrets, more=lambda part: workspace.typed(f"logs PART={part}")))

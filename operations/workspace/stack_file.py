@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,7 @@ import yaml
 
 from operations.errors import ProjectError, unusable
 from stack.common.mistakes import InvalidSettingsError, Mistake
-from stack.common.names import PROJECT
+from stack.common.names import PROJECT, VARIABLE
 from stack.common.secret_rules import CONFIGURED_SECRETS, fernet_key
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
@@ -198,7 +199,12 @@ def read(stack: str, document: Mapping[str, Any], *, incomplete: bool = False) -
         raise InvalidSettingsError(stack, hidden)
     texts = {key: _text(value) for key, value in config.items() if key not in encrypted}
     texts |= {key: stand_in(key.removeprefix(f"{PROJECT}:")) for key in encrypted}
-    others = {path: _other(path, value) for path, value in leaves if not isinstance(value, _PLAIN)}
+    others = {
+        path: _other(path, value)
+        for path, value in leaves
+        # A secret in plain text is refused whatever YAML calls it, by a rule that does not show it.
+        if not isinstance(value, _PLAIN) and not _may_be_secret(path)
+    }
     try:
         environment = read_environment(stack, texts, frozenset(encrypted), incomplete=incomplete)
     except InvalidSettingsError as error:
@@ -239,10 +245,18 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
+def _may_be_secret(path: str) -> bool:
+    """Tell whether what is at a path of a stack file may be a secret, which no message may show."""
+    name = re.split(r"[.\[]", path.removeprefix(f"{PROJECT}:"))[0]
+    return name in {*CONFIGURED_SECRETS, "applicationSecrets", "application_secrets"} or bool(
+        re.fullmatch(VARIABLE, name)
+    )
+
+
 def _other(path: str, value: Any) -> Mistake:
     """Return the mistake for a value that YAML has and JSON, in which Pulumi hands settings over, has not."""
     needs = "text in quotes, a number, true or false"
-    if not isinstance(value, date) or path.removeprefix(f"{PROJECT}:") in CONFIGURED_SECRETS:
+    if not isinstance(value, date):
         return Mistake(path, f"what YAML calls a {type(value).__name__}", needs)
     return Mistake(path, f"{value}, which YAML reads as a date", needs, f'{path}: "{value}"')
 

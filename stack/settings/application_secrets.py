@@ -19,8 +19,13 @@ _PLAIN = {
     # The path of its file would be REDIS_CA_FILE.
     "REDIS_CA",
 }
-GIVEN = frozenset(_PLAIN | GIVEN_SECRETS | {f"{name}_FILE" for name in GIVEN_SECRETS})
-"""Names that the platform gives to the API or the worker in some environment, and the paths of their files."""
+_OF_EVERY_PROGRAM = {"PATH", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "PYTHONPATH", "PYTHONHOME"}
+GIVEN = frozenset(_PLAIN | _OF_EVERY_PROGRAM | GIVEN_SECRETS | {f"{name}_FILE" for name in GIVEN_SECRETS})
+"""Names that no secret may have.
+
+The platform gives them to the API or the worker in some environment, as it gives the paths of the secrets' files; or
+whatever runs in their containers reads them.
+"""
 
 
 def rules(listed: Sequence[str], given: Mapping[str, SecretInput], *, incomplete: bool = False) -> Iterator[Mistake]:
@@ -29,26 +34,27 @@ def rules(listed: Sequence[str], given: Mapping[str, SecretInput], *, incomplete
     given: the values by name, empty ones too; `check_secrets` judges the others. incomplete: whether a listed name may
     have no value yet.
     """
-    own = [name for name in listed if name not in GIVEN]
+    taken = GIVEN | paths(listed)
+    own = [name for name in listed if name not in taken]
     for name in listed:
         own_key = _KEYS.get(name)
-        if name in GIVEN:
-            needs = f"names that the platform does not give; {name} is one that it gives by itself"
+        if name in taken:
+            needs = f"names that only the image reads; {name} is one that {_whose(name)}"
             if own_key:
                 needs += f", and its value, where you have one, is {PROJECT}:{own_key}"
             yield Mistake(KEY, name, needs, f"{KEY}: [{', '.join(own)}]" if own else f"pulumi config rm {KEY}")
         elif name not in given and not incomplete:
             how = application_secret(name).how_to_set
             yield Mistake(f"{PROJECT}:{name}", "nothing", f"the value of a secret that {KEY} lists", how)
-    all_own = [*own, *(name for name in given if name not in {*listed, *GIVEN})]
+    all_own = [*own, *(name for name in given if name not in {*listed, *taken})]
     for name, value in given.items():
         key = f"{PROJECT}:{name}"
         if name in listed:
             if not value.value:
                 needs = f"the value of a secret that {KEY} lists"
                 yield Mistake(key, "an empty value", needs, application_secret(name).how_to_set)
-        elif name in GIVEN:
-            needs = f"nothing: {name} is a name that the platform gives by itself"
+        elif name in taken:
+            needs = f"nothing: {name} is a name that {_whose(name)}"
             example = f"pulumi config rm {key}"
             if own_key := _KEYS.get(name):
                 needs += f"; its value, where you have one, is {PROJECT}:{own_key}"
@@ -61,3 +67,13 @@ def rules(listed: Sequence[str], given: Mapping[str, SecretInput], *, incomplete
                 f"its name in {KEY}: API and worker get what is listed there",
                 f"{KEY}: [{', '.join(all_own)}]",
             )
+
+
+def paths(listed: Sequence[str]) -> frozenset[str]:
+    """Return the variables that say where the files of listed secrets are."""
+    return frozenset(f"{name}_FILE" for name in listed)
+
+
+def _whose(name: str) -> str:
+    of_all = name in _OF_EVERY_PROGRAM
+    return "decides how each program in the container starts" if of_all else "the platform gives by itself"

@@ -15,12 +15,17 @@ from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.settings.tree import Settings
 from stack.settings.types import Model
 
+_LISTING = ("applicationSecrets", "application_secrets")
+"""Both names under which pydantic takes the list of the application's secrets."""
+
 
 def explain(detail: ErrorDetails) -> Mistake:
     """Return the mistake for one pydantic error."""
     location = detail["loc"]
     key = f"{PROJECT}:" + ".".join(str(step) for step in location)
     given = "nothing" if detail["type"] == "missing" else json.dumps(detail["input"], ensure_ascii=False)
+    if location[0] in _LISTING:
+        given = "a value (not shown)"  # somebody may have written the secrets themselves there
     model, field = field_at(location)
     if location[-1] in ("managedDatabaseCa", "managedRedisCa"):  # the value may contain a private key
         return Mistake(key, "a value (not shown) that is no certificate", "certificates in PEM, and no key")

@@ -11,7 +11,7 @@ from stack.common.mistakes import Mistake
 from stack.common.names import PROJECT
 from stack.common.references import parse_reference
 from stack.common.secret_rules import CONFIGURED_SECRETS
-from stack.settings import connections, ipv6
+from stack.settings import application_secrets, connections, ipv6
 from stack.settings.app import GIVEN_SECRETS, LLM_KEYS, Application
 from stack.settings.data import LEAST_MAXMEMORY_MIB
 from stack.settings.environment import Environment
@@ -239,7 +239,15 @@ def _secret_use_rules(environment: Environment, *, incomplete: bool) -> Iterator
                     "secret settings that this environment has: " + ", ".join(sorted(environment.secret_settings)),
                     f"{key_of(name, 'secrets_in_environment')}: [SECRET_KEY]",
                 )
-        never_plain = GIVEN_SECRETS | set(environment.settings.application_secrets)
+        listed = environment.settings.application_secrets
+        never_plain = GIVEN_SECRETS | set(listed)
+        for setting in sorted(application.environment.keys() & application_secrets.paths(listed)):
+            yield Mistake(
+                f"{key_of(name, 'environment')}.{setting}",
+                "a value (not shown)",
+                f"nothing: {setting} says where the file of a secret in {application_secrets.KEY} is",
+                f"pulumi config rm --path '{key_of(name, 'environment')}.{setting}'",
+            )
         for setting in sorted(application.environment.keys() & never_plain):
             yield Mistake(
                 f"{key_of(name, 'environment')}.{setting}",

@@ -415,3 +415,4 @@ def test_every_secret_that_can_be_changed_is_changed_when_a_colleague_leaves() -
     named = re.findall(r"^ *make rotate SECRET=(\S+) ENV=prod$", page, re.MULTILINE)
     shown = [row.secret for row in rows(case_environment("prod")) if row.rotates]
     assert sorted(named) == sorted(shown), "`make password` has shown all of them to that person"
+    assert "samokoder:applicationSecrets" in page, "their values are in the stack file, which that person could read"

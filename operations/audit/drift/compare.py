@@ -179,7 +179,7 @@ def _files(wanted: Declared, there: Actual, typed: Typed) -> Iterator[Difference
         for path in sorted(files.keys() | found_there.keys()):
             before, now = files.get(path), found_there.get(path)
             if before != now:
-                texts = [_file_text(each, before, now) for each in (before, now)]
+                texts = _file_texts(before, now, hidden=volume in wanted.secret_files)
                 yield Difference(
                     name=users[0],
                     field=f"file {path}",
@@ -190,13 +190,15 @@ def _files(wanted: Declared, there: Actual, typed: Typed) -> Iterator[Difference
                 )
 
 
-def _file_text(file: File | None, before: File | None, now: File | None) -> str:
-    if file is None:
-        return NOTHING
+def _file_texts(before: File | None, now: File | None, *, hidden: bool) -> tuple[str, str]:
+    """Return a file for a person, as it is declared and as it is. hidden: its volume has secrets."""
     if before and now and before.digest == now.digest:
-        return f"mode {file.mode}"
-    # The content may be a secret. Its digest reveals nothing of a secret that is as long as the stack's.
-    return f"SHA-256 {file.digest[:16]}…"
+        return f"mode {before.mode}", f"mode {now.mode}"
+    if hidden:
+        # Whoever issued a secret of the application chose its strength, and a digest lets a weak one be guessed.
+        return "a file" if before else NOTHING, ("another content" if before else "a file") if now else NOTHING
+    was, is_now = (f"SHA-256 {each.digest[:16]}…" if each else NOTHING for each in (before, now))
+    return was, is_now
 
 
 def _strangers(wanted: Declared, there: Actual, environment: Environment, typed: Typed) -> Iterator[Difference]:

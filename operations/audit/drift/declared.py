@@ -39,6 +39,8 @@ class Declared:
     image_ids: Mapping[str, str]
     files: Mapping[str, Files]
     """Volume -> path -> file that the volume's carrier has put there."""
+    secret_files: frozenset[str]
+    """Volumes with a secret in a file."""
 
 
 def read_state(deployment: Mapping[str, Any]) -> Declared:
@@ -66,6 +68,11 @@ def read_state(deployment: Mapping[str, Any]) -> Declared:
             for inputs in containers.values()
             if inputs.get("uploads")
         },
+        secret_files=frozenset(
+            str(inputs["volumes"][0]["volumeName"])
+            for inputs in inputs_of(CONTAINER)
+            if _has_secret(inputs.get("uploads"))
+        ),
     )
 
 

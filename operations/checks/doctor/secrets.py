@@ -11,8 +11,9 @@ from operations.checks.doctor.outside import _OK, _UNAUTHORIZED
 from operations.engine import reach
 from operations.errors import FailedError, ProjectError, UnavailableError
 from operations.workspace.known import live_status
-from stack.common.secret_rules import check_secrets
+from stack.common.secret_rules import SecretInput, check_secrets
 from stack.parts.grafana import spec as grafana
+from stack.settings import application_secrets
 from stack.settings.keys import key_of
 from stack.spec.rotation import label
 from stack.spec.secrets import GENERATED, secret_names
@@ -25,19 +26,23 @@ def judge_secrets(asked: EnvironmentAsked) -> str:
     if not asked.environment.configured_secrets:
         return f"{told}; none is configured"
     settings = asked.environment.settings
-    wrong = list(
-        check_secrets(
-            asked.secrets(),
+    secrets, listed = asked.secrets(), settings.application_secrets
+    # Only decrypted does an empty value show: in the stack file it looks like every other one.
+    empty = {name: SecretInput("", encrypted=True) for name in listed if name not in secrets}
+    wrong = [
+        *application_secrets.rules(list(empty), empty),
+        *check_secrets(
+            secrets,
             fernet=settings.fernet,
             own_images=settings.own_images,
             database_ca=bool(asked.environment.database_ca),
             redis_ca=bool(asked.environment.redis_ca),
-        )
-    )
+        ),
+    ]
     if wrong:
         raise FailedError("\n".join(map(str, wrong)))
     # Whoever issued a secret of the application chose its strength.
-    of_application = asked.environment.configured_secrets & set(asked.environment.settings.application_secrets)
+    of_application = asked.environment.configured_secrets & set(listed)
     strong = asked.environment.configured_secrets - of_application
     told += f"; strong: {', '.join(sorted(strong))}" if strong else ""
     return told + (f"; of the application: {', '.join(sorted(of_application))}" if of_application else "")

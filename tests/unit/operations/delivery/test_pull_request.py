@@ -19,13 +19,12 @@ from operations.delivery.preview_comment import (
     AUTHOR,
     LONGEST_COMMENT,
     PullRequest,
-    _in_every_form,
     mark,
     not_previewed,
     preview,
     preview_comment,
 )
-from operations.engine.redaction import without
+from operations.engine.redaction import in_every_form, without
 from operations.errors import ProjectError
 from operations.workspace.workspace import Workspace
 
@@ -105,7 +104,7 @@ def test_a_secret_is_known_in_every_form_that_an_output_may_have() -> None:
         'password: "s3cret \\"quoted\\" value"\nDSN password=hunter2hunter2 host=db.example.org\n'
         "  AAAAkeymaterial\nno changes\n"
     )
-    text = without(_in_every_form(secrets), printed)
+    text = without(in_every_form(secrets), printed)
     assert "s3cret" not in text, "a comment is public, and GitHub masks logs only; Pulumi escapes what it quotes"
     assert "<grafana-admin: escaped>" in text, "a reader still sees which one it was"
     assert "hunter2hunter2" not in text, "the password of an address may stand without the address"

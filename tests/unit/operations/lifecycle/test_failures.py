@@ -119,23 +119,34 @@ def test_an_image_whose_tag_went_to_a_newer_one_is_called_by_its_id() -> None:
     }, "`<none>:<none>` tells nobody what runs"
 
 
-def test_an_up_that_fails_says_it_with_the_typed_command() -> None:
+def said_of(*there: Any, configured: dict[str, str] | None = None) -> tuple[list[str], list[str]]:
+    """The parts that failed, and what a person reads. configured: key -> value of a secret in the stack file."""
     said: list[str] = []
     workspace = SimpleNamespace(
         name="prod",
         typed=lambda words: f"make {words} ENV=prod",
         reporter=SimpleNamespace(say=said.append),
         client=lambda: SimpleNamespace(
-            containers=SimpleNamespace(
-                list=lambda **_: [
-                    container("api-1", health="unhealthy", streak=1),
-                    container("ingress", health="starting"),
-                ]
-            ),
+            containers=SimpleNamespace(list=lambda **_: list(there)),
             close=lambda: None,
         ),
     )
-    run = SimpleNamespace(secrets=lambda **_: {})
-    assert tell_failures(cast("Any", workspace), cast("Any", run)) == ["api-1"]
+    config = {key: {"value": value, "secret": True} for key, value in (configured or {}).items()}
+    run = SimpleNamespace(secrets=lambda **_: {"postgres-app": SECRET}, configuration=lambda: config, variables={})
+    return tell_failures(cast("Any", workspace), cast("Any", run)), said
+
+
+def test_an_up_that_fails_says_it_with_the_typed_command() -> None:
+    parts, said = said_of(container("api-1", health="unhealthy", streak=1), container("ingress", health="starting"))
+    assert parts == ["api-1"]
     assert "more: make logs PART=api-1 ENV=prod" in said[0]
     assert "ingress" in said[1]
+
+
+def test_an_up_that_fails_shows_neither_a_generated_nor_a_configured_secret() -> None:
+    values = {"samokoder:SMTP_PASSWORD": 'hunter2 "quoted"', "samokoder:JWT_KEY": "-----BEGIN-----\nAAAAkey\n"}
+    log = f'{{"event": "login with hunter2 \\"quoted\\" refused"}}\nhunter2 "quoted"\nAAAAkey\n{SECRET}\n'
+    _, (text,) = said_of(container("api-1", health="unhealthy", streak=1, log=log), configured=values)
+    for part in ("hunter2", "AAAAkey", SECRET):
+        assert part not in text, "a log of CI is read by many"
+    assert "<samokoder:SMTP_PASSWORD" in text, "which one it was helps whoever reads it"

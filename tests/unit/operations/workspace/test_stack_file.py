@@ -162,6 +162,24 @@ def test_a_value_that_yaml_takes_for_something_else_is_a_mistake_with_what_to_wr
     )
 
 
+def test_a_secret_of_the_application_that_yaml_takes_for_a_date_is_neither_shown_nor_told_to_be_in_plain_text() -> None:
+    config = yaml.safe_load(
+        "samokoder:applicationSecrets: [SMTP_PASSWORD]\n"
+        "samokoder:SMTP_PASSWORD: 1999-12-31\nsamokoder:VERCEL_TOKEN: {a: [1999-12-31]}\n"
+        "samokoder:JWT_SECRET.x: 1999-12-31"
+    )
+
+    with pytest.raises(InvalidSettingsError) as caught:
+        stack_file.read("staging", {"config": config})
+
+    assert "1999" not in str(caught.value)
+    assert {"samokoder:SMTP_PASSWORD", "samokoder:VERCEL_TOKEN", "samokoder:JWT_SECRET.x"} == {
+        mistake.key for mistake in caught.value.mistakes
+    }, "each is a mistake all the same"
+    examples = [mistake.example for mistake in caught.value.mistakes if mistake.key == "samokoder:SMTP_PASSWORD"]
+    assert examples == ["pulumi config set --secret samokoder:SMTP_PASSWORD"]
+
+
 def test_plain_values_are_read_as_pulumi_hands_them_over() -> None:
     environment = stack_file.read(
         "staging", {"config": {"samokoder:production": False, "samokoder:ingress": {"port": 8100, "cpus": 0.5}}}

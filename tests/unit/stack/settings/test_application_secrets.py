@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import date
 from typing import Any
 
 import pytest
@@ -77,7 +79,7 @@ def test_several_values_that_are_not_listed_are_told_with_one_list_for_all() -> 
 def test_a_name_that_the_platform_gives_is_refused_listed_or_not(name: str, own: str) -> None:
     wrong = the_mistake(**{"applicationSecrets": ["SMTP_PASSWORD", name], "SMTP_PASSWORD": VALUE, name: VALUE})
     assert (wrong.key, wrong.given) == (KEY, name)
-    assert "one that it gives by itself" in wrong.allowed
+    assert "one that the platform gives by itself" in wrong.allowed
     assert own in wrong.allowed, "where its value belongs, where a person may have one"
     assert wrong.example == f"{KEY}: [SMTP_PASSWORD]"
     assert the_mistake(applicationSecrets=[name]).example == f"pulumi config rm {KEY}"
@@ -87,12 +89,39 @@ def test_a_name_that_the_platform_gives_is_refused_listed_or_not(name: str, own:
     assert own in unlisted.example
 
 
+@pytest.mark.parametrize("name", ["PATH", "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "PYTHONPATH", "PYTHONHOME"])
+def test_a_name_that_decides_how_programs_start_is_refused_listed_or_not(name: str) -> None:
+    wrong = the_mistake(**{"applicationSecrets": [name], name: VALUE})
+    assert wrong.allowed.endswith(f"{name} is one that decides how each program in the container starts")
+    unlisted = the_mistake(**{name: VALUE})
+    assert (unlisted.key, unlisted.example) == (f"samokoder:{name}", f"pulumi config rm samokoder:{name}")
+
+
 @pytest.mark.parametrize("part", ["api", "worker"])
 def test_a_name_that_stands_in_plain_text_too_is_refused(part: str) -> None:
     plain = {part: {"environment": {"SMTP_PASSWORD": VALUE}}}
     wrong = the_mistake(applicationSecrets=["SMTP_PASSWORD"], SMTP_PASSWORD=secret_value("b"), **plain)
     assert wrong.key == f"samokoder:{part}.environment.SMTP_PASSWORD"
     assert wrong.given == "a value in plain text (not shown)"
+
+
+def test_the_name_of_the_path_of_another_ones_file_is_refused_listed_or_not() -> None:
+    path = "SMTP_PASSWORD_FILE"
+    listed: dict[str, Any] = {"applicationSecrets": ["SMTP_PASSWORD", path], "SMTP_PASSWORD": VALUE}
+    wrong = the_mistake(**listed, **{path: "a"})
+    assert (wrong.key, wrong.given, wrong.example) == (KEY, path, f"{KEY}: [SMTP_PASSWORD]")
+    unlisted = the_mistake(applicationSecrets=["SMTP_PASSWORD"], SMTP_PASSWORD=VALUE, **{path: "a"})
+    assert (unlisted.key, unlisted.example) == (f"samokoder:{path}", f"pulumi config rm samokoder:{path}")
+    assert read(applicationSecrets=[path], **{path: VALUE}), "without the other one it is a name as any"
+
+
+@pytest.mark.parametrize("part", ["api", "worker"])
+def test_a_path_of_a_listed_secrets_file_that_stands_in_plain_text_is_refused(part: str) -> None:
+    plain = {part: {"environment": {"SMTP_PASSWORD_FILE": "/etc/mine", "OTHER_FILE": "/etc/other"}}}
+    wrong = the_mistake(applicationSecrets=["SMTP_PASSWORD"], SMTP_PASSWORD=VALUE, **plain)
+    key = f"samokoder:{part}.environment.SMTP_PASSWORD_FILE"
+    assert (wrong.key, wrong.given) == (key, "a value (not shown)"), "it would win over the platform's"
+    assert wrong.example == f"pulumi config rm --path '{key}'"
 
 
 @pytest.mark.parametrize(
@@ -127,6 +156,26 @@ def test_a_placeholder_is_refused(value: str) -> None:
 @pytest.mark.parametrize("value", ["7", "two words", "-----BEGIN KEY-----\nMIIB\n-----END KEY-----", "aaaaaaaa"])
 def test_a_value_of_any_other_form_is_taken_as_its_issuer_chose_it(value: str) -> None:
     assert read(applicationSecrets=["SMTP_PASSWORD"], SMTP_PASSWORD=value)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"SMTP_PASSWORD": "hunter2"},
+        {"SMTP_PASSWORD": date(1999, 12, 31)},
+        ["SMTP_PASSWORD=hunter2"],
+        [{"SMTP_PASSWORD": "hunter2"}],
+        [date(1999, 12, 31)],
+        "SMTP_PASSWORD=hunter2",
+    ],
+)
+@pytest.mark.parametrize("key", [KEY, "samokoder:application_secrets"])
+def test_a_value_that_is_written_in_place_of_its_name_is_not_shown(key: str, written: Any) -> None:
+    with pytest.raises(InvalidSettingsError) as caught:
+        stack_file.read("staging", {"config": {key: written}})
+    (wrong,) = caught.value.mistakes
+    assert wrong.given == "a value (not shown)"
+    assert not {"hunter2", "1999"} & set(re.findall(r"\w+", str(wrong))), "it is a secret"
 
 
 def test_a_wrong_list_tells_nothing_of_the_values_which_may_belong_to_it() -> None:

@@ -294,16 +294,27 @@ def test_a_file_with_another_content_or_mode_one_more_and_one_less_is_found_and_
     del files[volume]["openai_api_key"]
     world["files"] = files
     rows = findings(world)
-    assert {(each.name, each.field, each.declared.split()[0], each.found.split()[0]) for each in rows} == {
-        (API, "file backdoor", "nothing", "SHA-256"),
-        (API, "file openai_api_key", "SHA-256", "nothing"),
-        (API, "file redis_password", "mode", "mode"),
-        (API, "file secret_key", "SHA-256", "SHA-256"),
-    }
+    assert {(each.name, each.field, each.declared, each.found) for each in rows} == {
+        (API, "file backdoor", "nothing", "a file"),
+        (API, "file openai_api_key", "a file", "nothing"),
+        (API, "file redis_password", "mode 444", "mode 666"),
+        (API, "file secret_key", "a file", "another content"),
+    }, "a digest lets a weak secret be guessed"
     assert {each.repair for each in rows} == {
         f"docker stop {API} {volume} && docker rm {API} {volume} && docker volume rm {volume} && make up"
     }, "its carrier and its volume go with it, or the changed file stays"
     assert "hunter2" not in str(rows), "it may be a secret"
+
+
+def test_of_a_file_without_secrets_beside_it_both_digests_are_shown() -> None:
+    world = recorded.recorded()
+    files = uploaded(world)
+    files[f"{PREFIX}-ingress-files-d82f9a078002"]["Caddyfile"] = (b":80", 0o444)
+    world["files"] = files
+    (row,) = findings(world)
+    assert row.field == "file Caddyfile"
+    assert [each.split()[0] for each in (row.declared, row.found)] == ["SHA-256", "SHA-256"]
+    assert row.declared != row.found
 
 
 def test_a_container_that_is_gone_or_stopped_is_found() -> None:

@@ -140,6 +140,15 @@ def test_a_secret_of_the_application_is_judged_and_not_called_strong(make: Calla
         judge_secrets(asked)
 
 
+def test_an_encrypted_empty_secret_of_the_application_is_told_as_up_tells_it(make: Callable[..., Workspace]) -> None:
+    encrypted = {"secure": "v1:x"}
+    workspace = make(applicationSecrets=["SMTP_PASSWORD", "JWT"], SMTP_PASSWORD=encrypted, JWT=encrypted)
+    with examined(workspace, secrets={"JWT": secret_value("jwt")}) as asked, pytest.raises(FailedError) as error:
+        judge_secrets(asked)
+    assert "samokoder:SMTP_PASSWORD\n  is:    an empty value" in str(error.value), "`make up` refuses it"
+    assert "samokoder:JWT" not in str(error.value)
+
+
 def test_pulumis_own_words_about_secrets_are_understood() -> None:
     config = {
         "samokoder:openaiApiKey": {"value": "a", "secret": True},
