@@ -27,8 +27,8 @@ MARKER = ".samokoder-restore"
 """Lies in a folder that a restore has begun and not ended."""
 _MARGIN = 256 * 2**20
 _PLACEHOLDERS = ("lost+found", MARKER)
-_CLOCKS = max(server.QUIET, timedelta(seconds=clock.SLACK_SECONDS))
-"""So far may a change's stamp be from the time of its WAL: PostgreSQL may be on another machine, with its own clock."""
+_CLOCKS = {False: server.QUIET, True: max(server.QUIET, timedelta(seconds=clock.SLACK_SECONDS))}
+"""So far may a change's stamp be from the time of its WAL. True: PostgreSQL is on another machine, by its own clock."""
 _BEHIND = timedelta(days=1)
 
 
@@ -223,7 +223,7 @@ def restore(settings: Settings, planned: Plan, into: Path) -> None:
     sync(into)
 
 
-def _is_of(base: Base, moment: str, stop: server.Stop | None) -> None:
+def _is_of(base: Base, moment: str, stop: server.Stop | None, *, managed: bool) -> None:
     """Raise CannotError where recovery stopped long before a moment, at a change from a clock that was ahead.
 
     PostgreSQL stops at the first change with a later stamp. By a right clock no WAL from there on was received before.
@@ -234,7 +234,7 @@ def _is_of(base: Base, moment: str, stop: server.Stop | None) -> None:
     # A clock that was behind once, by more than all that is known of this history, says nothing of the change.
     earliest = min([(base.end - _BEHIND).timestamp(), *(written[name] for name in written if name < stop.segment)])
     after = [when for name, when in written.items() if name >= stop.segment and when >= earliest]
-    if after and stop.change - (first := datetime.fromtimestamp(min(after), UTC)) > _CLOCKS:
+    if after and stop.change - (first := datetime.fromtimestamp(min(after), UTC)) > _CLOCKS[managed]:
         raise CannotError(
             f"{moment} cannot be reached from {base.id}: a clock was ahead when a change was stamped "
             f"{stop.change.isoformat(sep=' ')}, or behind when WAL after it was received, at "
@@ -260,7 +260,7 @@ def restored(settings: Settings, planned: Plan, into: Path) -> Iterator[server.S
         }
         with server.running(settings, into, recovery) as running:
             if moment := planned.recovery.get("recovery_target_time"):
-                _is_of(source, moment, running.stop())
+                _is_of(source, moment, running.stop(), managed=settings.managed)
             yield running
         return
     copies.verify(source)
