@@ -170,7 +170,10 @@ def _reaching(bases: list[Base], moment: datetime, bad: Mapping[str, str]) -> tu
             if pause is None:
                 return base, found
             ends = " to ".join(each.isoformat() for each in pause)
-            known = f"from {ends} PostgreSQL was on another history, of which there is no base backup before it"
+            known = (
+                f"from {ends} PostgreSQL was on another history, or nobody could see whether it was, and of another "
+                "one there is no base backup before it"
+            )
             if pause[0] == catalogue.FORGOTTEN:
                 known = (
                     f"{catalogue.PAUSES} of {base.server.name} was damaged, so when PostgreSQL was on another history "
