@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -469,6 +470,20 @@ def test_what_is_bad_stays_so_where_checksums_are_lost(home: Home, lost: str) ->
         wal.note(home.server(), [segment(2)])
         assert wal.damaged(home.server()) == {segment(2): wal.CHANGED}, "gzip takes it for whole"
     assert sorted(line[66:] for line in ledger.read_text().splitlines()) == [segment(each) for each in (1, 2, 3)]
+
+
+def test_a_file_that_was_put_back_is_good_again_by_the_line_of_the_runbook(home: Home) -> None:
+    good = home.wal(1, home.ago(hours=1)).read_bytes()
+    path = home.wal(1, home.ago(hours=1))
+    path.write_bytes(bytes(100))
+    wal.note(home.server())
+    path.write_bytes(good)
+    assert wal.damaged(home.server()) == {segment(1): wal.CHANGED}, "its checksum is lost"
+    runbook = (Path(__file__).parents[2] / "docs/runbooks/BackupVerificationFailed.md").read_text()
+    line = runbook.partition("sh -c 'cd /backups/barman/main-… &&")[2].partition("'")[0].replace("NAME", segment(1))
+    subprocess.run(["sh", "-c", line], cwd=home.server(), check=True)
+    wal.note(home.server(), [segment(1)])
+    assert wal.damaged(home.server()) == {}
 
 
 def test_a_segment_that_is_not_compressed_is_never_noted_as_good(home: Home) -> None:
