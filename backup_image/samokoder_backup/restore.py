@@ -7,6 +7,7 @@ handed to it; what is given away has been replayed, promoted and shut down clean
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import shlex
 import shutil
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 
 from samokoder_backup import barman, catalogue, clock, copies, dumped, server, wal
@@ -30,6 +32,8 @@ _PLACEHOLDERS = ("lost+found", MARKER)
 _CLOCKS = {False: server.QUIET, True: max(server.QUIET, timedelta(seconds=clock.SLACK_SECONDS))}
 """So far may a change's stamp be from the time of its WAL. True: PostgreSQL is on another machine, by its own clock."""
 _BEHIND = timedelta(days=1)
+_IMPOSSIBLE = timedelta(days=30)
+"""So far below those before it a stamp of WAL is no right one, if later ones come up to them again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +239,8 @@ def _is_of(base: Base, moment: str, stop: server.Stop | None, *, managed: bool) 
         return
     written = {name: when for name, when in wal.look(base.server).written.items() if name[:8] == stop.segment[:8]}
     # A clock that was behind once, by more than all that is known of this history, says nothing of the change.
-    earliest = min([(base.end - _BEHIND).timestamp(), *(written[name] for name in written if name < stop.segment)])
+    before = [written[name] for name in sorted(written) if name < stop.segment]
+    earliest = min((base.end - _BEHIND).timestamp(), _earliest(before))
     after = [when for name, when in written.items() if name >= stop.segment and when >= earliest]
     if after and stop.change - (first := datetime.fromtimestamp(min(after), UTC)) > _CLOCKS[managed]:
         raise CannotError(
@@ -244,6 +249,20 @@ def _is_of(base: Base, moment: str, stop: server.Stop | None, *, managed: bool) 
             f"{first.isoformat(sep=' ')}, so what was restored may be an older state. Name a moment after the first "
             "base backup that was made by the right clock since, or a dump; or restore the latest moment"
         )
+
+
+def _earliest(stamps: list[float]) -> float:
+    """Return the lowest stamp of WAL files that follow each other, but for those of a clock that was behind meanwhile.
+
+    A host whose clock has no battery has such ones after each start. Where no later stamp comes up to those before, it
+    is they that are wrong, by a clock that was ahead.
+    """
+    lowest = inf
+    later = [*itertools.accumulate(reversed(stamps), max, initial=-inf)][::-1]
+    for stamp, highest in zip(stamps, later[1:], strict=True):
+        if not stamp + _IMPOSSIBLE.total_seconds() < lowest <= highest:
+            lowest = min(lowest, stamp)
+    return lowest
 
 
 @contextlib.contextmanager

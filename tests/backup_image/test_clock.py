@@ -323,6 +323,33 @@ def test_a_moment_is_not_refused_for_a_clock_that_did_not_matter(
     assert restored(home, monkeypatch, moment, stops(home, moment + timedelta(seconds=1)), managed=not behind)
 
 
+def test_a_moment_is_not_refused_where_the_clock_is_behind_after_each_start_of_the_host(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.base(home.ago(hours=9))
+    moment = home.ago(hours=5)
+    for number in (2, 3, 6):
+        home.wal(number, home.ago(days=6 * 365))
+    home.wal(4, home.ago(hours=8))
+    home.wal(5, moment)
+    home.wal(7, home.ago(minutes=1))
+    assert restored(home, monkeypatch, moment, stops(home, moment + timedelta(seconds=1), 5))
+
+
+@pytest.mark.parametrize(("first", "ahead"), [(40, "once"), (9, "twice")])
+def test_stamps_below_those_of_a_clock_that_was_ahead_are_the_right_ones(
+    home: Home, monkeypatch: pytest.MonkeyPatch, first: int, ahead: str
+) -> None:
+    end = home.ago(days=3)
+    home.base(end)
+    home.wal(2, home.ago(days=first))
+    home.wal(3, end if ahead == "twice" else home.ago(days=first))
+    home.wal(4, home.ago(days=first - 1))
+    home.wal(5, home.ago(minutes=1))
+    with pytest.raises(CannotError, match="or behind"):
+        restored(home, monkeypatch, end + timedelta(minutes=1), stops(home, end + timedelta(minutes=2), 4))
+
+
 def test_on_one_machine_no_minute_is_missing_from_what_is_called_restored(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
