@@ -24,7 +24,7 @@ from samokoder_backup import catalogue, database, state, wal
 from samokoder_backup import settings as at
 from samokoder_backup.catalogue import Base, bases, remove_leftovers, servers
 from samokoder_backup.database import Identity
-from samokoder_backup.process import BackupError, UnsureError, exclusive, keep, run, say, sha256, sync, write
+from samokoder_backup.process import BackupError, UnsureError, exclusive, keep, lacking, run, say, sha256, sync, write
 from samokoder_backup.settings import Settings
 
 _ARCHIVE_SECONDS = 300
@@ -147,20 +147,29 @@ def _note_pause(server: Path) -> None:
     """Note since when nothing of a history was received, where that of another one was: a restore was undone.
 
     Its log continues as if nothing had been between. What PostgreSQL had then is in the other history, if anywhere.
+    Raises OSError where this could not be seen for want of something: a pause that is noted stays.
     """
-    until = 0.0
-    # Whatever cannot be seen or written: to receive what waits is what makes room.
+    until, last = 0.0, 0.0
+    # Whatever else cannot be seen or written: to receive what waits is what makes room.
     try:
         for other in catalogue.histories():
             try:
                 until = max(until, wal.newest(other) if other != server else 0.0)
             except OSError as error:
+                if lacking(error):
+                    raise
                 until = time.time()  # one that is too long is refused, one that is missing restores another state
                 say(f"nobody can see whether {server.name} was received before {other.name}: {error}")
-        if 0 < (last := wal.newest(server)) < until:
-            catalogue.note_pause(server, last, until)
+        last = wal.newest(server)
     except OSError as error:
+        if lacking(error):
+            raise
         say(f"the pause of {server.name} cannot be noted: {error}")
+    if 0 < last < until:
+        try:
+            catalogue.note_pause(server, last, until)
+        except OSError as error:
+            say(f"the pause of {server.name} cannot be noted: {error}")
 
 
 def _give_mark(connection: Connection, server: Path) -> str:

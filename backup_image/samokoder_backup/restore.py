@@ -7,6 +7,7 @@ handed to it; what is given away has been replayed, promoted and shut down clean
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import shlex
 import shutil
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 
 from samokoder_backup import barman, catalogue, clock, copies, dumped, server, wal
@@ -27,9 +29,11 @@ MARKER = ".samokoder-restore"
 """Lies in a folder that a restore has begun and not ended."""
 _MARGIN = 256 * 2**20
 _PLACEHOLDERS = ("lost+found", MARKER)
-_CLOCKS = max(server.QUIET, timedelta(seconds=clock.SLACK_SECONDS))
-"""So far may a change's stamp be from the time of its WAL: PostgreSQL may be on another machine, with its own clock."""
+_CLOCKS = {False: server.QUIET, True: max(server.QUIET, timedelta(seconds=clock.SLACK_SECONDS))}
+"""So far may a change's stamp be from the time of its WAL. True: PostgreSQL is on another machine, by its own clock."""
 _BEHIND = timedelta(days=1)
+_IMPOSSIBLE = timedelta(days=30)
+"""So far below those before it a stamp of WAL is no right one, if later ones come up to them again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +174,10 @@ def _reaching(bases: list[Base], moment: datetime, bad: Mapping[str, str]) -> tu
             if pause is None:
                 return base, found
             ends = " to ".join(each.isoformat() for each in pause)
-            known = f"from {ends} PostgreSQL was on another history, of which there is no base backup before it"
+            known = (
+                f"from {ends} PostgreSQL was on another history, or nobody could see whether it was, and of another "
+                "one there is no base backup before it"
+            )
             if pause[0] == catalogue.FORGOTTEN:
                 known = (
                     f"{catalogue.PAUSES} of {base.server.name} was damaged, so when PostgreSQL was on another history "
@@ -223,7 +230,7 @@ def restore(settings: Settings, planned: Plan, into: Path) -> None:
     sync(into)
 
 
-def _is_of(base: Base, moment: str, stop: server.Stop | None) -> None:
+def _is_of(base: Base, moment: str, stop: server.Stop | None, *, managed: bool) -> None:
     """Raise CannotError where recovery stopped long before a moment, at a change from a clock that was ahead.
 
     PostgreSQL stops at the first change with a later stamp. By a right clock no WAL from there on was received before.
@@ -232,15 +239,30 @@ def _is_of(base: Base, moment: str, stop: server.Stop | None) -> None:
         return
     written = {name: when for name, when in wal.look(base.server).written.items() if name[:8] == stop.segment[:8]}
     # A clock that was behind once, by more than all that is known of this history, says nothing of the change.
-    earliest = min([(base.end - _BEHIND).timestamp(), *(written[name] for name in written if name < stop.segment)])
+    before = [written[name] for name in sorted(written) if name < stop.segment]
+    earliest = min((base.end - _BEHIND).timestamp(), _earliest(before))
     after = [when for name, when in written.items() if name >= stop.segment and when >= earliest]
-    if after and stop.change - (first := datetime.fromtimestamp(min(after), UTC)) > _CLOCKS:
+    if after and stop.change - (first := datetime.fromtimestamp(min(after), UTC)) > _CLOCKS[managed]:
         raise CannotError(
             f"{moment} cannot be reached from {base.id}: a clock was ahead when a change was stamped "
             f"{stop.change.isoformat(sep=' ')}, or behind when WAL after it was received, at "
             f"{first.isoformat(sep=' ')}, so what was restored may be an older state. Name a moment after the first "
             "base backup that was made by the right clock since, or a dump; or restore the latest moment"
         )
+
+
+def _earliest(stamps: list[float]) -> float:
+    """Return the lowest stamp of WAL files that follow each other, but for those of a clock that was behind meanwhile.
+
+    A host whose clock has no battery has such ones after each start. Where no later stamp comes up to those before, it
+    is they that are wrong, by a clock that was ahead.
+    """
+    lowest = inf
+    later = [*itertools.accumulate(reversed(stamps), max, initial=-inf)][::-1]
+    for stamp, highest in zip(stamps, later[1:], strict=True):
+        if not stamp + _IMPOSSIBLE.total_seconds() < lowest <= highest:
+            lowest = min(lowest, stamp)
+    return lowest
 
 
 @contextlib.contextmanager
@@ -260,7 +282,7 @@ def restored(settings: Settings, planned: Plan, into: Path) -> Iterator[server.S
         }
         with server.running(settings, into, recovery) as running:
             if moment := planned.recovery.get("recovery_target_time"):
-                _is_of(source, moment, running.stop())
+                _is_of(source, moment, running.stop(), managed=settings.managed)
             yield running
         return
     copies.verify(source)

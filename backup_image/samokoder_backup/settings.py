@@ -116,6 +116,7 @@ class Settings(Part):
     """The file `backup.json`."""
 
     postgres: Postgres | None
+    managed: bool = Field(default=False, description="whether PostgreSQL is on another machine, with its own clock")
     physical: bool
     slot: str = Field(pattern=r"^[a-z0-9_]{1,63}$")
     redis: Redis | None

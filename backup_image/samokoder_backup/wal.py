@@ -254,50 +254,36 @@ def note(server: Path, changed: Iterable[str] = ()) -> None:
 
     changed: files that had another checksum at the last verification. Raises OSError.
     """
+    from samokoder_backup.process import lacking, write  # noqa: PLC0415 - PostgreSQL waits for each start of this module
+
     files = {path.name: path for path in archived(server)}
     try:
         known, readable = _ledger(server), True
     except OSError as error:
-        if _lacking(error):
+        if lacking(error):
             raise  # the checksums are there, and are read the next time
         known, readable = {}, False  # each file that gzip finds whole is noted again
-    found = {name: _digest(files[name], whole=readable) for name in files.keys() - known.keys()}
-    if not readable:
-        found |= dict.fromkeys(found.keys() & set(changed), _NO_CHECKSUM)
-    new = [f"{digest}  {name}\n" for name, digest in found.items() if digest]
-    path = server / _LEDGER
-    if not readable or known.keys() - files.keys():
-        kept = "".join(f"{digest}  {name}\n" for name, digest in known.items() if name in files)
-        whole = path.with_suffix(".new")
-        whole.write_text(kept + "".join(new), encoding="ascii")
-        whole.replace(path)
-    elif new:
-        with path.open("a", encoding="ascii") as file:
-            if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-                file.write("\n")
-            file.writelines(new)
+    found = {name: _digest(files[name]) for name in files.keys() - known.keys()}
+    # Where a checksum is lost, what verification found is the only thing that is known of its file.
+    found |= dict.fromkeys(found.keys() & set(changed), _NO_CHECKSUM)
+    new = {name: digest for name, digest in found.items() if digest}
+    if new or not readable or known.keys() - files.keys():
+        kept = {name: digest for name, digest in known.items() if name in files}
+        write(server / _LEDGER, "".join(f"{digest}  {name}\n" for name, digest in (kept | new).items()))
 
 
-def _lacking(error: BaseException) -> bool:
-    from samokoder_backup.process import lacking  # noqa: PLC0415 - PostgreSQL waits for each start of this module
-
-    return lacking(error)
-
-
-def _digest(path: Path, *, whole: bool) -> str:
-    """Return an archived file's checksum; empty where there is none to note. whole: it was archived a moment ago."""
+def _digest(path: Path) -> str:
+    """Return an archived file's checksum; empty where there is none to note."""
     try:
         data = path.read_bytes()
         if data.startswith(_GZIP):
             gzip.decompress(data)
-        elif not whole and SEGMENT.fullmatch(path.name):
+        elif SEGMENT.fullmatch(path.name):
             return _NO_CHECKSUM  # Barman compresses every segment
     except FileNotFoundError:
         return ""
     except DAMAGE as error:
-        if not whole and _lacking(error):
-            raise  # the next time nobody would know that it was noted before
-        print(f"WAL file {path.name} was damaged as it was archived: {error}", file=sys.stderr)
+        print(f"WAL file {path.name} cannot be read, so no checksum of it is noted: {error}", file=sys.stderr)
         return ""
     return hashlib.sha256(data).hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -72,7 +73,7 @@ class Home:
         server, name = self.server(history), segment(number, int(history.split("-")[1]))
         path = server / "streaming" / f"{name}.partial" if received else server / "wals" / name[:16] / name
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"wal")
+        path.write_bytes(gzip.compress(b"wal", mtime=0))
         os.utime(path, (written.timestamp(), written.timestamp()))
         return path
 

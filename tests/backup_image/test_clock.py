@@ -275,8 +275,10 @@ def stops(home: Home, change: datetime, number: int = 2) -> str:
     return f"LOG:  starting point-in-time recovery\n{fetched}{stopped}LOG:  redo done at 0/2000060\n{end}"
 
 
-def restored(home: Home, monkeypatch: pytest.MonkeyPatch, moment: datetime, log: str) -> restore.Plan:
-    """Restore to a moment, where PostgreSQL logs something."""
+def restored(
+    home: Home, monkeypatch: pytest.MonkeyPatch, moment: datetime, log: str, *, managed: bool = False
+) -> restore.Plan:
+    """Restore to a moment, where PostgreSQL logs something. managed: it was on another machine."""
     sockets = home.root / "sockets"
     sockets.mkdir(exist_ok=True)
     (sockets / "log").write_text(log)
@@ -287,7 +289,7 @@ def restored(home: Home, monkeypatch: pytest.MonkeyPatch, moment: datetime, log:
     monkeypatch.setattr(server, "running", running)
     monkeypatch.setattr(barman, "unpack", lambda *_: None)
     planned = restore.plan(Target(moment=moment))
-    with restore.restored(home.settings, planned, home.root):
+    with restore.restored(home.settings.model_copy(update={"managed": managed}), planned, home.root):
         return planned
 
 
@@ -318,7 +320,49 @@ def test_a_moment_is_not_refused_for_a_clock_that_did_not_matter(
     home.wal(2, moment if behind else moment - timedelta(minutes=4))
     home.wal(3, home.ago(days=6 * 365) if behind else home.ago(hours=4))
     home.wal(4, home.ago(minutes=1))
-    assert restored(home, monkeypatch, moment, stops(home, moment + timedelta(seconds=1)))
+    assert restored(home, monkeypatch, moment, stops(home, moment + timedelta(seconds=1)), managed=not behind)
+
+
+def test_a_moment_is_not_refused_where_the_clock_is_behind_after_each_start_of_the_host(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.base(home.ago(hours=9))
+    moment = home.ago(hours=5)
+    for number in (2, 3, 6):
+        home.wal(number, home.ago(days=6 * 365))
+    home.wal(4, home.ago(hours=8))
+    home.wal(5, moment)
+    home.wal(7, home.ago(minutes=1))
+    assert restored(home, monkeypatch, moment, stops(home, moment + timedelta(seconds=1), 5))
+
+
+@pytest.mark.parametrize(("first", "ahead"), [(40, "once"), (9, "twice")])
+def test_stamps_below_those_of_a_clock_that_was_ahead_are_the_right_ones(
+    home: Home, monkeypatch: pytest.MonkeyPatch, first: int, ahead: str
+) -> None:
+    end = home.ago(days=3)
+    home.base(end)
+    home.wal(2, home.ago(days=first))
+    home.wal(3, end if ahead == "twice" else home.ago(days=first))
+    home.wal(4, home.ago(days=first - 1))
+    home.wal(5, home.ago(minutes=1))
+    with pytest.raises(CannotError, match="or behind"):
+        restored(home, monkeypatch, end + timedelta(minutes=1), stops(home, end + timedelta(minutes=2), 4))
+
+
+def test_on_one_machine_no_minute_is_missing_from_what_is_called_restored(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.base(home.ago(hours=9))
+    moment = home.ago(hours=5)
+    home.wal(2, moment - timedelta(minutes=1))
+    home.wal(3, home.ago(minutes=1))
+    with pytest.raises(CannotError, match="a clock was ahead"):
+        restored(home, monkeypatch, moment, stops(home, moment + timedelta(seconds=1)))
+
+
+def test_settings_of_an_earlier_version_are_of_a_postgresql_on_this_machine(home: Home) -> None:
+    assert home.settings.managed is False, "they do not say it"
 
 
 def test_a_base_backup_by_a_clock_that_was_days_ahead_reaches_no_moment_in_silence(

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -449,6 +450,55 @@ def test_what_is_bad_stays_so_where_checksums_are_noted_again(home: Home, unread
         wal.note(home.server(), [segment(2)])
         assert wal.damaged(home.server()) == {segment(1): wal.CHANGED, segment(2): wal.CHANGED}
     assert unreadable_ledger.exists()
+
+
+@pytest.mark.parametrize("lost", ["all of them", "all but the file", "all but zeros", "one line"])
+def test_what_is_bad_stays_so_where_checksums_are_lost(home: Home, lost: str) -> None:
+    for number in (1, 2, 3):
+        home.wal(number, home.ago(hours=1))
+    wal.note(home.server())
+    ledger = home.server() / "samokoder-wal.sha256"
+    lines = sorted(ledger.read_text().splitlines(), key=lambda line: line[66:])
+    if lost == "all of them":
+        ledger.unlink()
+    elif lost == "one line":
+        ledger.write_text("\n".join([*lines[:1], lines[1].replace("  ", " x"), *lines[2:]]))
+    else:
+        ledger.write_bytes(b"" if lost == "all but the file" else bytes(ledger.stat().st_size))
+    home.wal(2, home.ago(hours=1)).write_bytes(gzip.compress(b"another"))
+    for _ in range(2):
+        wal.note(home.server(), [segment(2)])
+        assert wal.damaged(home.server()) == {segment(2): wal.CHANGED}, "gzip takes it for whole"
+    assert sorted(line[66:] for line in ledger.read_text().splitlines()) == [segment(each) for each in (1, 2, 3)]
+
+
+def test_a_file_that_was_put_back_is_good_again_by_the_line_of_the_runbook(home: Home) -> None:
+    good = home.wal(1, home.ago(hours=1)).read_bytes()
+    path = home.wal(1, home.ago(hours=1))
+    path.write_bytes(bytes(100))
+    wal.note(home.server())
+    path.write_bytes(good)
+    assert wal.damaged(home.server()) == {segment(1): wal.CHANGED}, "its checksum is lost"
+    runbook = (Path(__file__).parents[2] / "docs/runbooks/BackupVerificationFailed.md").read_text()
+    line = runbook.partition("sh -c 'cd /backups/barman/main-… &&")[2].partition("'")[0].replace("NAME", segment(1))
+    subprocess.run(["sh", "-c", line], cwd=home.server(), check=True)
+    wal.note(home.server(), [segment(1)])
+    assert wal.damaged(home.server()) == {}
+
+
+def test_a_segment_that_is_not_compressed_is_never_noted_as_good(home: Home) -> None:
+    home.wal(1, home.ago(hours=1)).write_bytes(bytes(100))
+    wal.note(home.server())
+    assert wal.damaged(home.server()) == {segment(1): wal.CHANGED}
+
+
+def test_checksums_are_on_the_disk_when_they_are_noted(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.wal(1, home.ago(hours=1))
+    wal.note(home.server())
+    before = (home.server() / "samokoder-wal.sha256").read_text()
+    home.wal(2, home.ago(hours=1))
+    assert cut_off(monkeypatch, 1, lambda: wal.note(home.server())), "a power cut would leave zeros in their place"
+    assert (home.server() / "samokoder-wal.sha256").read_text() == before
 
 
 def test_checksums_that_cannot_be_read_for_want_of_something_are_not_noted_again(

@@ -197,6 +197,34 @@ def test_a_history_that_cannot_be_seen_keeps_no_log_from_being_received(
     assert until >= home.now, "the other history may be the one that PostgreSQL was on until a moment ago"
 
 
+@pytest.mark.parametrize("history", ["5000-1", "7000-1"])
+def test_a_history_that_cannot_be_seen_for_want_of_something_is_looked_at_again(
+    home: Home, history: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.wal(1, home.ago(days=3), "5000-1")
+    newest = wal.newest
+
+    def lacking(server: Path) -> float:
+        if server == home.server(history):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return newest(server)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wal, "newest", lacking)
+        with pytest.raises(OSError, match="Too many"):  # the service tries again in a moment
+            attached(home, monkeypatch)
+    assert catalogue.pauses(home.server()) == [], "it would stay for good"
+    attached(home, monkeypatch)
+    assert [end for _, end in catalogue.pauses(home.server())] == [home.ago(minutes=1)], "as the other history says"
+
+
+def test_a_moment_is_refused_with_both_causes_of_a_pause(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    attached(home, monkeypatch)
+    home.wal(3, home.now)
+    with pytest.raises(CannotError, match="was on another history, or nobody could see whether it was"):
+        restore.plan(Target(moment=home.ago(hours=22)))
+
+
 def test_log_is_received_where_a_slot_is_gone_and_nobody_can_see_what_was_received(
     home: Home, spoil: Spoil, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,6 +116,7 @@ def backup_json(environment: Environment, database: dict[str, Any]) -> str:
         "postgres": {key: value for key, value in database.items() if key != "superuser"},
         "superuser": database["superuser"],
         "session_options": postgres.PINNED_OPTIONS,
+        "managed": environment.managed_database,
         "physical": environment.physical_backups,
         "slot": postgres.BACKUP_ROLE,
         "redis": None

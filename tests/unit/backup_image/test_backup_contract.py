@@ -32,6 +32,7 @@ def test_the_server_reads_what_it_is_told(case: str) -> None:
     environment, settings = case_environment(case), read(case)
     assert set(settings.kinds()) == backup.kinds(environment).keys(), "an alert would wait for what nobody makes"
     assert (settings.offsite is None) == (environment.offsite is None)
+    assert settings.managed == environment.managed_database, "which clocks may differ goes by it"
     assert settings.schedules.drill == environment.settings.backup.drill_schedule
 
 

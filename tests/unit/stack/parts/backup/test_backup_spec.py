@@ -71,6 +71,7 @@ def test_the_local_servers_are_asked_as_the_roles_that_may_copy_and_nothing_else
     assert document["redis"] == {"host": "redis", "port": 6379, "user": "samokoder_backup", "tls": False}
     assert (document["physical"], document["slot"], document["superuser"]) == (True, "samokoder_backup", "postgres")
     assert document["offsite"] is None
+    assert document["managed"] is False, "a minute in which its clock was ahead would be missing, and nobody told"
     files = files_of(record_case("staging"))
     assert files.keys() == {"backup.json", "postgres_password", "redis_password"}
     assert files["postgres_password"] == record_case("staging").secrets["secret-postgres-backup"]
