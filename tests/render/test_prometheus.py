@@ -288,6 +288,12 @@ def test_a_probe_is_asked_of_the_exporter_and_named_by_what_it_asks(case: str) -
     }
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_no_two_rules_of_one_alert_have_the_same_labels(case: str) -> None:
+    found = [(rule["alert"], tuple(sorted(rule["labels"].items()))) for rule in rules(case) if "alert" in rule]
+    assert sorted(found) == sorted(set(found)), "promtool refuses the file, and the alerts of both are one"
+
+
 @pytest.mark.live
 def test_promtool_accepts_the_configuration_and_the_rules_of_every_case(
     laboratory: Laboratory, environment: Environment

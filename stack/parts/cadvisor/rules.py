@@ -34,23 +34,22 @@ def group(environment: Environment, parts: Sequence[ServiceSpec], waits: Mapping
     # The parts are listed by name, because `staging-.+` also matches the containers of an environment called staging-2.
     ours = named(environment, severities)
     part = f'{{{{ reReplaceAll "^{environment.prefix}-" "" $labels.name }}}}'
-    unhealthy = (
-        _unhealthy(named(environment, names), part, severity, outlasts)
+    unhealthy = [
+        _unhealthy(named(environment, names), part, severity, Outlasts.PROBES)
         for severity in sorted(set(severities.values()))
-        for outlasts in (Outlasts.PROBES, Outlasts.DEPENDENTS)
-        if (names := [name for name, has in severities.items() if (has, _outlasts(name)) == (severity, outlasts)])
-    )
+        if (names := [name for name, has in severities.items() if has == severity and name not in STORES])
+    ]
+    # A rule for each, because Prometheus wants the labels of two rules of one alert to differ.
+    unhealthy += [
+        _unhealthy(named(environment, [store]), store, severities[store], Outlasts.DEPENDENTS)
+        for store in sorted(STORES & severities.keys())
+    ]
     return Group(name="containers", rules=[*missing, *unhealthy, *_alerts(environment.settings.alerts, ours, part)])
 
 
 def named(environment: Environment, parts: Iterable[str]) -> str:
     """Return the selector of some parts' containers."""
     return f'name=~"{environment.prefix}-({"|".join(parts)})"'
-
-
-def _outlasts(part: str) -> Outlasts:
-    """Return what the unhealthy container of a part keeps back."""
-    return Outlasts.DEPENDENTS if part in STORES else Outlasts.PROBES
 
 
 def _missing_wait(down: str) -> str:

@@ -19,6 +19,8 @@ NAMES = {
 }
 # Kind -> (hours, its schedule) of the warning and of what is critical, with everybody's own schedules.
 LATE = {"base": (26, 50, "15 2 * * *"), "dump": (26, 50, "15 3 * * *"), "redis": (3, 24, "0 * * * *")}
+ALONE = {**LATE, "dump": (8, 24, "15 */6 * * *")}
+"""Where there are no base backups."""
 LONG_AGO = "1+0x1300"
 
 
@@ -26,7 +28,7 @@ def cases(environment: Environment) -> Iterator[Case]:
     """Yield the cases."""
     yield from _absent(backup.kinds(environment))
     for kind in backup.kinds(environment):
-        yield from _too_old(kind)
+        yield from _too_old(kind, *(LATE if environment.physical_backups else ALONE)[kind])
     yield from _runs()
     yield from _archive()
     yield from _proof()
@@ -78,8 +80,7 @@ def _absent(kinds: Collection[str]) -> Iterator[Case]:
     )
 
 
-def _too_old(kind: str) -> Iterator[Case]:
-    warning, critical, schedule = LATE[kind]
+def _too_old(kind: str, warning: int, critical: int, schedule: str) -> Iterator[Case]:
     made = _at("backup_last_success_timestamp_seconds", LONG_AGO, f',kind="{kind}"')
 
     def at(hours: int, title: str, *fires: tuple[dict[str, str], int]) -> Case:

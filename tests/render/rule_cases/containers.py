@@ -118,20 +118,20 @@ def _health(environment: Environment) -> Iterator[Case]:
         metric + api
         for metric in ("container_health_state", "container_start_time_seconds", "container_oom_events_total")
     )
-    worker = f"{environment.prefix}-worker"
-    yield Case(
-        alert="ContainerUnhealthy",
-        title="what there is only one of",
-        series={f'container_health_state{{name="{worker}",id="/1"}}': "1 0+0x59"},
-        minute=7,
-        fires=(
-            Fires(
-                labels={"name": worker, "service": "worker", "severity": "critical"},
-                summary=f"{worker} is unhealthy",
-                description="Its health check fails, or has not succeeded once since its start.",
+    for part in ["worker", *(part for part in ("postgres", "redis") if part not in environment.absent)]:
+        yield Case(
+            alert="ContainerUnhealthy",
+            title=f"what there is only one of: {part}",
+            series={f'container_health_state{{name="{environment.prefix}-{part}",id="/1"}}': "1 0+0x59"},
+            minute=7,
+            fires=(
+                Fires(
+                    labels={"name": f"{environment.prefix}-{part}", "service": part, "severity": "critical"},
+                    summary=f"{environment.prefix}-{part} is unhealthy",
+                    description="Its health check fails, or has not succeeded once since its start.",
+                ),
             ),
-        ),
-    )
+        )
     yield Case(alert="ContainerUnhealthy", title="it starts", series={health: "0+0x3 1+0x15"}, minute=9)
     yield Case(alert="ContainerUnhealthy", title="without a health check", series={health: stays(-1)}, minute=9)
     there = {seen + api: SEEN}
