@@ -160,3 +160,14 @@ def one_wrong_byte(path: Path, at: int = 0) -> None:
     data[at] ^= 0x40
     path.write_bytes(data)
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+
+class Rounds:
+    """Ends the service's loop after so many looks."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def wait(self, _seconds: float) -> bool:
+        self.left -= 1
+        return self.left < 0

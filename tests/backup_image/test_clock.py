@@ -17,7 +17,7 @@ from samokoder_backup.process import BackupError, CannotError
 from samokoder_backup.restore import Target
 from samokoder_backup.server import Server
 from samokoder_backup.settings import Kind
-from tests.backup_image.folders import Home, home_at, segment
+from tests.backup_image.folders import Home, Rounds, home_at, segment
 
 YEAR = timedelta(days=365)
 
@@ -25,17 +25,6 @@ YEAR = timedelta(days=365)
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return home_at(tmp_path, monkeypatch)
-
-
-class Rounds:
-    """Ends the service's loop after so many looks."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-    def wait(self, _seconds: float) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 def done(home: Home, monkeypatch: pytest.MonkeyPatch, *, clock: float = 0.0) -> list[str]:

@@ -15,7 +15,7 @@ from samokoder_backup import barman, catalogue, database, entries, jobs, metrics
 from samokoder_backup.__main__ import main
 from samokoder_backup.process import CannotError
 from samokoder_backup.restore import Target
-from tests.backup_image.folders import Home, home_at, one_wrong_byte, segment
+from tests.backup_image.folders import Home, Rounds, home_at, one_wrong_byte, segment
 
 WHY = {errno.EACCES: "Permission denied", errno.EIO: "Input/output error"}
 Spoil = Callable[..., None]
@@ -55,17 +55,6 @@ def spoil(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Sp
             monkeypatch.setattr(os, name, look)
 
     return unlisted
-
-
-class Rounds:
-    """Ends the service's loop after so many looks."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-    def wait(self, _seconds: float) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 FOLDERS = ["", "main-7000-2", *(f"main-7000-2/{name}" for name in ("meta", "base", "wals", "streaming"))]
