@@ -23,7 +23,7 @@ from rich.console import Console
 from bench import compose, ingress, monitoring, report
 from bench.llm import IN_FLIGHT, throughput
 from bench.own_ports import own_ports
-from bench.report import Row
+from bench.report import Measurement
 from host.progress import Reporter
 from operations.checks.smoke.smoke import smoke
 from operations.engine import containers
@@ -66,7 +66,7 @@ def main() -> None:
     report.show(Console(), rows)
 
 
-def measure(workspace: Workspace, reporter: Reporter) -> list[Row]:
+def measure(workspace: Workspace, reporter: Reporter) -> list[Measurement]:
     """Return a row for each measurement."""
     run = prepare(workspace)
     client = workspace.client()
@@ -87,14 +87,14 @@ def measure(workspace: Workspace, reporter: Reporter) -> list[Row]:
     llm = throughput()
     return [
         *rows,
-        Row(
+        Measurement(
             what="cAdvisor's CPU",
             measured=100 * cadvisor,
             beside="the same program with its defaults",
             beside_measured=100 * defaults,
             unit="% of a core",
         ),
-        Row(
+        Measurement(
             what="requests through the ingress",
             measured=through.per_second,
             beside="the API directly",
@@ -102,14 +102,14 @@ def measure(workspace: Workspace, reporter: Reporter) -> list[Row]:
             unit="requests/s",
             at_least=INGRESS_RATIO,
         ),
-        Row(
+        Measurement(
             what="99 of 100 of them within",
             measured=1000 * through.p99,
             beside="the API directly",
             beside_measured=1000 * direct.p99,
             unit="ms",
         ),
-        Row(
+        Measurement(
             what=f"LLM, {IN_FLIGHT} in flight",
             measured=llm.asynchronous,
             beside="one after the other",
@@ -117,7 +117,7 @@ def measure(workspace: Workspace, reporter: Reporter) -> list[Row]:
             unit="requests/s",
             at_least=LLM_RATIO,
         ),
-        Row(
+        Measurement(
             what="memory of that worker, at its most",
             measured=llm.memory_most,
             beside="before it asks",
@@ -127,7 +127,7 @@ def measure(workspace: Workspace, reporter: Reporter) -> list[Row]:
     ]
 
 
-def cold_up(client: docker.DockerClient, workspace: Workspace, reporter: Reporter) -> Row:
+def cold_up(client: docker.DockerClient, workspace: Workspace, reporter: Reporter) -> Measurement:
     """Time `up` where nothing of the environment is there but its images, and Docker Compose in turn with it."""
     # The first one makes the images, which is no part of a start.
     bring_up(workspace, interactive=False)
@@ -137,7 +137,7 @@ def cold_up(client: docker.DockerClient, workspace: Workspace, reporter: Reporte
         destroy_data(workspace, interactive=False)
         own.append(seconds(lambda: bring_up(workspace, interactive=False)))
         reporter.say(f"up {own[-1]:.1f} s, Docker Compose {composed[-1].seconds:.1f} s")
-    return Row(
+    return Measurement(
         what="up from nothing, images there, to all healthy",
         measured=min(own),
         beside=composed[0].how,
@@ -146,9 +146,9 @@ def cold_up(client: docker.DockerClient, workspace: Workspace, reporter: Reporte
     )
 
 
-def preview(run: PulumiRun) -> Row:
+def preview(run: PulumiRun) -> Measurement:
     """Time a preview that finds nothing to do."""
-    return Row(
+    return Measurement(
         what="preview without a change",
         measured=best(lambda: run.pulumi("preview", "--suppress-outputs", "--expect-no-changes", capture=True)),
         beside="preview of an empty program",
@@ -157,12 +157,12 @@ def preview(run: PulumiRun) -> Row:
     )
 
 
-def smoke_test(workspace: Workspace) -> Row:
+def smoke_test(workspace: Workspace) -> Measurement:
     """Time the smoke test once: it registers an account, of which the API allows few in a minute."""
     begun = time.monotonic()
     said = smoke(workspace)
     counts = ", ".join(f"{number} {verdict}" for verdict, number in said.counts.items())
-    return Row(
+    return Measurement(
         what=f"smoke test ({counts})",
         measured=time.monotonic() - begun,
         beside="its limit",
@@ -171,13 +171,13 @@ def smoke_test(workspace: Workspace) -> Row:
     )
 
 
-def idle(client: docker.DockerClient, workspace: Workspace, reporter: Reporter) -> list[Row]:
+def idle(client: docker.DockerClient, workspace: Workspace, reporter: Reporter) -> list[Measurement]:
     """Measure what the monitoring takes while nobody uses the service."""
     used = monitoring.idle(client, workspace, reporter)
     environment = workspace.settings()
     count = len(monitoring.parts(environment))
     return [
-        Row(
+        Measurement(
             what=f"memory of the {count} monitoring parts at idle",
             measured=used.mib,
             beside="their limit together",
@@ -185,7 +185,7 @@ def idle(client: docker.DockerClient, workspace: Workspace, reporter: Reporter) 
             unit="MiB",
             at_most=1,
         ),
-        Row(
+        Measurement(
             what=f"CPU of the {count} monitoring parts at idle",
             measured=100 * used.cpu,
             beside="their limit together",
@@ -193,7 +193,7 @@ def idle(client: docker.DockerClient, workspace: Workspace, reporter: Reporter) 
             unit="% of a core",
             at_most=1,
         ),
-        Row(
+        Measurement(
             what="active series at idle",
             measured=monitoring.active_series(workspace),
             beside="their budget",
@@ -204,7 +204,7 @@ def idle(client: docker.DockerClient, workspace: Workspace, reporter: Reporter) 
     ]
 
 
-def one_part(client: docker.DockerClient, workspace: Workspace) -> list[Row]:
+def one_part(client: docker.DockerClient, workspace: Workspace) -> list[Measurement]:
     """Change one part: how long that takes, and which other containers are not the same ones after it."""
     part = "prometheus"
     before = containers.ids(client, workspace.name)
@@ -216,13 +216,13 @@ def one_part(client: docker.DockerClient, workspace: Workspace) -> list[Row]:
         raise RuntimeError(f"the change of {part} changed nothing: its container is the same")
     others = sorted(each for each in before if each != part and before[each] != after.get(each))
     return [
-        Row(
+        Measurement(
             what=f"change of one part ({part})",
             measured=took,
             beside="the engine restarts that part",
             beside_measured=seconds(lambda: restart(client, workspace, part)),
         ),
-        Row(
+        Measurement(
             what="other containers that it touched" + (f": {', '.join(others)}" if others else ""),
             measured=len(others),
             beside="containers there",

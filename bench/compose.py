@@ -39,14 +39,14 @@ _DIFFER = frozenset({"name", "part", "labels", "networks", "network_mode", "moun
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class ComposeUp:
     """How long it took until every container was healthy, in seconds, and what was done for it."""
 
     seconds: float
     how: str
 
 
-def measure(client: docker.DockerClient, workspace: Workspace, reporter: Reporter) -> Measured:
+def measure(client: docker.DockerClient, workspace: Workspace, reporter: Reporter) -> ComposeUp:
     """Stop the environment's containers and time Docker Compose with the same ones; nothing of Compose's is left.
 
     Raises EngineError where there is no Docker Compose and none can be installed, RuntimeError where it fails.
@@ -96,7 +96,7 @@ def measure(client: docker.DockerClient, workspace: Workspace, reporter: Reporte
             run("down", "--volumes")
     how = f"{name}: {' '.join(up)}" + ("" if waits else ", its health asked of the engine: it has no --wait")
     other = sorted({field for part, facts in ours.items() for field in differences(facts, theirs[part])})
-    return Measured(seconds=took, how=how + (f"; not the same: {', '.join(other)}" if other else ""))
+    return ComposeUp(seconds=took, how=how + (f"; not the same: {', '.join(other)}" if other else ""))
 
 
 def _program(reporter: Reporter) -> list[str]:

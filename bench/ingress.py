@@ -31,14 +31,14 @@ PATH = "/projects"
 
 
 @dataclass(frozen=True, order=True)
-class Measured:
+class IngressSpeed:
     """Requests a second, and the time within which 99 of 100 are answered, in seconds."""
 
     per_second: float
     p99: float
 
 
-def measure(client: docker.DockerClient, workspace: Workspace, reporter: Reporter) -> tuple[Measured, Measured]:
+def measure(client: docker.DockerClient, workspace: Workspace, reporter: Reporter) -> tuple[IngressSpeed, IngressSpeed]:
     """Return what was measured through the ingress, and at the API directly; of some runs the best of each."""
     if not shutil.which("wrk"):
         install_packages(["wrk"], report=reporter.say)
@@ -61,7 +61,7 @@ def _address(client: docker.DockerClient, workspace: Workspace, part: str) -> st
     return str(networks[f"{workspace.settings().prefix}-edge"]["IPAddress"])
 
 
-def _wrk(url: str) -> Measured:
+def _wrk(url: str) -> IngressSpeed:
     said = subprocess.run(
         ["wrk", "--threads=1", f"--connections={CONNECTIONS}", f"--duration={SECONDS}s", "--latency", url],
         check=True,
@@ -71,7 +71,7 @@ def _wrk(url: str) -> Measured:
     return read(said)
 
 
-def read(said: str) -> Measured:
+def read(said: str) -> IngressSpeed:
     """Read what wrk printed. Raises ValueError where an answer was not 2xx or 3xx: that measures nothing."""
     if re.search(r"Non-2xx|Socket errors", said):
         raise ValueError(f"not every request was answered well:\n{said}")
@@ -79,4 +79,4 @@ def read(said: str) -> Measured:
     if not rate or not p99:
         raise ValueError(f"wrk said nothing that can be read:\n{said}")
     unit = {"us": 1e-6, "ms": 1e-3, "s": 1.0}[p99[2]]
-    return Measured(per_second=float(rate[1]), p99=float(p99[1]) * unit)
+    return IngressSpeed(per_second=float(rate[1]), p99=float(p99[1]) * unit)

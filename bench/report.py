@@ -13,7 +13,7 @@ from host.table import Cell, show_table
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class Measurement:
     """One measurement beside another of the same run, or beside a limit. Goals are for the ratio of the two."""
 
     what: str
@@ -60,7 +60,7 @@ class Row:
 _VERDICTS = {True: ("met", "green"), False: ("not met", "red")}
 
 
-def show(console: Console, rows: Sequence[Row]) -> None:
+def show(console: Console, rows: Sequence[Measurement]) -> None:
     """Print the table, and the goals that are not met once more: they are what a person looks for."""
     cells: list[list[Cell]] = []
     for row in rows:

@@ -17,10 +17,10 @@ from stack.common.references import short_name
 if TYPE_CHECKING:
     from operations.audit.drift.difference import Difference as Drifted
     from operations.audit.rules import Broken
-    from operations.data.backups import Backup
+    from operations.data.backups import ListedBackup
     from operations.engine.part_status import PartStatus
     from operations.lifecycle.down import RemovableVolume
-    from operations.rotation.plan import Row
+    from operations.rotation.plan import RotationRow
 _WIDE = 120
 _MOMENT = "%Y-%m-%d %H:%M:%S+00"
 
@@ -71,7 +71,7 @@ def show_data(console: Console, env: str, volumes: Sequence[RemovableVolume]) ->
     show_table(console, title, ["volume", "size", "what it is"], rows, whole={"size"})
 
 
-def show_backups(console: Console, env: str, rows: Sequence[Backup]) -> None:
+def show_backups(console: Console, env: str, rows: Sequence[ListedBackup]) -> None:
     """Print the backups, and below them each range of moments that can be restored, to be copied from there."""
     now = datetime.now(UTC)
     cells: list[list[Cell]] = []
@@ -92,7 +92,7 @@ def show_backups(console: Console, env: str, rows: Sequence[Backup]) -> None:
         console.print(Text(f"For the newest one: {typed(env, words)}"), soft_wrap=True)
 
 
-def restorable(rows: Sequence[Backup]) -> Iterator[tuple[datetime, datetime | None]]:
+def restorable(rows: Sequence[ListedBackup]) -> Iterator[tuple[datetime, datetime | None]]:
     """Yield the ranges of moments that one can go back to, the earliest first: whole seconds in UTC, within the range.
 
     The end is None for a range that lasts until now.
@@ -143,7 +143,7 @@ def show_broken(console: Console, env: str, findings: Sequence[Broken], titles: 
     show_table(console, f"Hardening of {env}", ["part", "rule", "says", "found"], rows)
 
 
-def show_rotations(console: Console, env: str, rows: Sequence[Row]) -> None:
+def show_rotations(console: Console, env: str, rows: Sequence[RotationRow]) -> None:
     """Print the generated secrets."""
     cells = [[row.secret, str(row.generation), row.phase, row.how] for row in rows]
     show_table(console, f"Secrets of {env}", ["secret", "generation", "phase", "how it is rotated"], cells)

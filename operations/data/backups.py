@@ -32,7 +32,7 @@ Kind = Literal["all", "base", "dump", "redis", "workspace"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backup:
+class ListedBackup:
     """One backup as the backup container lists it."""
 
     id: str
@@ -48,7 +48,7 @@ class Backup:
     """Ranges between `since` and `until` that cannot be restored from this backup."""
 
     @classmethod
-    def of(cls, row: dict[str, Any]) -> Backup:
+    def of(cls, row: dict[str, Any]) -> ListedBackup:
         """Read one row of `samokoder-backup list --json`."""
         return cls(
             id=str(row["id"]),
@@ -98,13 +98,13 @@ def now(workspace: Workspace, kind: Kind) -> None:
         run_in_service(container, ["now", "--kind", kind], task)
 
 
-def backups(workspace: Workspace) -> tuple[list[Backup], list[str]]:
+def backups(workspace: Workspace) -> tuple[list[ListedBackup], list[str]]:
     """Return the backups, newest first, and the volumes with the data from before a restore."""
     environment = known.of(workspace)
     with _container(environment) as container:
         rows = json.loads(run_in_service(container, ["list", "--json"], Task("list")))
         kept = set_aside(cast("docker.DockerClient", container.client), environment)
-    return sorted(map(Backup.of, rows), key=lambda each: each.finished, reverse=True), kept
+    return sorted(map(ListedBackup.of, rows), key=lambda each: each.finished, reverse=True), kept
 
 
 def drill(workspace: Workspace) -> dict[str, Any]:

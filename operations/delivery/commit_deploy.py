@@ -172,7 +172,7 @@ class CommitDeploy:
                 "was red when a deploy last began from it counts."
             )
             return noted
-        fault, report = "", red_checks.Report()
+        fault, report = "", red_checks.SmokeReport()
         try:
             with history.worktree(self._root, good) as folder:
                 fault = self._run(folder, "bootstrap")
@@ -209,7 +209,7 @@ class CommitDeploy:
             return _Verdict(old=old)
         return _Verdict(fault=f"{fault}: {', '.join(new)}" if new else fault, new=new, old=old)
 
-    def _smoke(self, clone: Path, junit: Path, *options: str) -> tuple[str, red_checks.Report]:
+    def _smoke(self, clone: Path, junit: Path, *options: str) -> tuple[str, red_checks.SmokeReport]:
         """Smoke-test by the clone's program; return what went wrong, empty for nothing, and its report."""
         file = junit.absolute()
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ _REPLICA = re.compile(r"(?<= )api-\d+(?=:|$)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class SmokeReport:
     """What the report of a smoke test says."""
 
     asked: frozenset[str] = frozenset()
@@ -33,20 +33,20 @@ class Report:
     """Names of those that failed."""
 
 
-def reported(junit: Path) -> Report:
+def reported(junit: Path) -> SmokeReport:
     """Read a smoke test's report. One that is not there, or was cut off, names no check: nothing could be asked."""
     try:
         # Our own program has written it.
         cases = list(ET.parse(junit).getroot().iter("testcase"))  # noqa: S314
     except (OSError, ET.ParseError):
-        return Report()
-    return Report(
+        return SmokeReport()
+    return SmokeReport(
         asked=frozenset(case.get("name", "") for case in cases),
         red=frozenset(case.get("name", "") for case in cases if case.find("failure") is not None),
     )
 
 
-def written(report: Report) -> str:
+def written(report: SmokeReport) -> str:
     """Return the red checks of a report as the value of a tag.
 
     A check that is red for every replica is noted once more for the part, so that a replica more has no new fault.

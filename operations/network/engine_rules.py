@@ -108,7 +108,7 @@ def advised(why: str, workspace: Workspace) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class MissingRules:
     """Rules that are gone, and the restart that makes them again."""
 
     workspace: Workspace
@@ -146,7 +146,7 @@ def _unhealthy(workspace: Workspace) -> list[str]:
 
 
 @contextmanager
-def opened(workspace: Workspace) -> Iterator[Found]:
+def opened(workspace: Workspace) -> Iterator[MissingRules]:
     """Hold the environment's lock, and yield what is wrong. Nothing is changed until `Found.run`.
 
     Raises ProjectError where nothing is wrong, and where that is unknown, such as without root on the engine's host.
@@ -163,7 +163,7 @@ def opened(workspace: Workspace) -> Iterator[Found]:
             )
         if there:
             raise ProjectError("Docker's rules are in the packet filter: there is nothing to repair.")
-        yield Found(workspace=locked, why=why, restart=lambda: _restart(locked))
+        yield MissingRules(workspace=locked, why=why, restart=lambda: _restart(locked))
 
 
 def _restart(workspace: Workspace) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from operations.engine import reach
 from operations.errors import ProjectError
 from operations.rotation.servers import Answer
-from operations.workspace.generations import Step
+from operations.workspace.generations import RotationStep
 from operations.workspace.workspace import Workspace
 from stack.settings.environment import Environment
 from stack.spec.rotation import label, slots_of
@@ -22,7 +22,7 @@ GRAFANA_USER = "admin"
 _OK, _UNAUTHORIZED = 200, 401
 
 
-def rotate_grafana(workspace: Workspace, secret: str, step: Step, url: str) -> None:
+def rotate_grafana(workspace: Workspace, secret: str, step: RotationStep, url: str) -> None:
     """Change Grafana's admin password through its API: Grafana reads the password's file only with an empty volume."""
     values = workspace.open().secrets(every=True)
     slots = slots_of(secret, step.generation, step.phase)

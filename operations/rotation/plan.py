@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from operations.errors import ProjectError
 from operations.workspace import pulumi_state, stack_file
-from operations.workspace.generations import ADMIN, Step, is_before, refuse_undoing, step_of, steps_in
+from operations.workspace.generations import ADMIN, RotationStep, is_before, refuse_undoing, step_of, steps_in
 from operations.workspace.known import Known
 from operations.workspace.workspace import Workspace
 from stack.settings.environment import Environment
@@ -35,7 +35,7 @@ _SIGNS = "secret_key"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class RotationRow:
     """One generated secret: its generation and phase, and how it is rotated or why it is not."""
 
     secret: str
@@ -45,7 +45,7 @@ class Row:
     rotates: bool
 
 
-def rows(environment: Environment) -> list[Row]:
+def rows(environment: Environment) -> list[RotationRow]:
     """Return every generated secret of an environment."""
     found = []
     for secret in secret_names(environment):
@@ -55,7 +55,7 @@ def rows(environment: Environment) -> list[Row]:
     return found
 
 
-def listed(there: Known) -> list[Row]:
+def listed(there: Known) -> list[RotationRow]:
     """Return every generated secret; where the stack file has mistakes, those in the state.
 
     Raises ProjectError where the state has no secrets either.
@@ -70,11 +70,11 @@ def listed(there: Known) -> list[Row]:
     return found
 
 
-def _row(secret: str, at: Step, why_not: str) -> Row:
+def _row(secret: str, at: RotationStep, why_not: str) -> RotationRow:
     """Return one row. why_not: why it is not rotated; empty where it is."""
     phased = "no request is lost" if secret in SLOTTED else "one step: whoever asks with it may fail for seconds"
     how = f"never: {why_not}" if why_not else phased
-    return Row(secret=label(secret), generation=at.generation, phase=at.phase, how=how, rotates=not why_not)
+    return RotationRow(secret=label(secret), generation=at.generation, phase=at.phase, how=how, rotates=not why_not)
 
 
 def refusal(environment: Environment, secret: str) -> str:
@@ -91,19 +91,19 @@ def refusal(environment: Environment, secret: str) -> str:
     return NEVER.get(secret, "")
 
 
-def steps(secret: str, generation: int, phase: Phase) -> list[Step]:
+def steps(secret: str, generation: int, phase: Phase) -> list[RotationStep]:
     """Return the remaining steps of the rotation that is under way, or else all steps of a new one."""
     if secret not in SLOTTED:
-        return [Step(generation=generation + 1, phase="")]
+        return [RotationStep(generation=generation + 1, phase="")]
     order: tuple[Phase, ...] = ("prepare", "overlap", "")
     # The phase that is written was completed; the one after it may have begun.
     left = order[order.index(phase) + 1 :] if phase else order
     target = generation if phase else generation + 1
     # Grafana's password has no overlap: its API changes the password after "prepare", and no other part uses it.
-    return [Step(generation=target, phase=each) for each in left if not (secret == ADMIN and each == "overlap")]
+    return [RotationStep(generation=target, phase=each) for each in left if not (secret == ADMIN and each == "overlap")]
 
 
-def left(secret: str, written: Step, there: Sequence[Step]) -> list[Step]:
+def left(secret: str, written: RotationStep, there: Sequence[RotationStep]) -> list[RotationStep]:
     """Return what is left to do from the step that the stack file says is complete.
 
     there: the step in the state, or which ones it can be; empty where that is not known. Somebody's `up` with an older
@@ -117,14 +117,14 @@ def left(secret: str, written: Step, there: Sequence[Step]) -> list[Step]:
     return ahead
 
 
-def going_on(secret: str, written: Step, to_do: Sequence[Step]) -> str:
+def going_on(secret: str, written: RotationStep, to_do: Sequence[RotationStep]) -> str:
     """Say with what a rotation begins. written: the step that the stack file has. to_do: as `left` returns it."""
     if to_do != steps(secret, written.generation, written.phase):
         return f"somebody's `up` has undone steps of this rotation; going on at {to_do[0].phase!r}"
     return f"going on after {written.phase!r}" if written.phase else f"generation {written.generation + 1}"
 
 
-def planned(workspace: Workspace, name: str) -> tuple[str, Step, list[Step]]:
+def planned(workspace: Workspace, name: str) -> tuple[str, RotationStep, list[RotationStep]]:
     """Return a secret, its step in the stack file, and the steps that `rotate` would do. Nothing is written.
 
     Raises ProjectError as `rotate` does.
@@ -145,7 +145,7 @@ def no_secrets(workspace: Workspace) -> ProjectError:
     return ProjectError(f"{workspace.name} has no secrets yet: bring it up first.")
 
 
-def at(workspace: Workspace, secret: str, step: Step) -> Workspace:
+def at(workspace: Workspace, secret: str, step: RotationStep) -> Workspace:
     """Return the same workspace with the settings of a step that is not in its stack file yet."""
     field = to_camel(secret)
     wanted: dict[str, Any] = {key_of("rotation"): {field: step.generation}}
@@ -154,7 +154,7 @@ def at(workspace: Workspace, secret: str, step: Step) -> Workspace:
     return replace(workspace, extra_config=stack_file.fill(wanted, workspace.extra_config))
 
 
-def waits(secret: str, step: Step) -> bool:
+def waits(secret: str, step: RotationStep) -> bool:
     """Tell whether a step comes only when the tokens that the old key signed have expired."""
     return secret == _SIGNS and not step.phase
 
@@ -170,7 +170,7 @@ def known_secret(environment: Environment, name: str) -> str:
     return secret
 
 
-def says(secret: str, step: Step) -> str:
+def says(secret: str, step: RotationStep) -> str:
     """Say what a step of a rotation does."""
     if secret not in SLOTTED:
         return f"generation {step.generation} takes the place of the one before"

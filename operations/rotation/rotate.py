@@ -22,7 +22,7 @@ from operations.rotation.grafana import grafana_login, open_grafana, rotate_graf
 from operations.rotation.plan import at, going_on, known_secret, left, no_secrets, says, waits
 from operations.rotation.servers import SERVERS, Answer
 from operations.workspace import lock, stack_file, stack_text
-from operations.workspace.generations import ADMIN, Step, step_of, steps_in
+from operations.workspace.generations import ADMIN, RotationStep, step_of, steps_in
 from operations.workspace.workspace import Workspace
 from stack.settings.keys import key_of
 from stack.settings.rotation import Phase
@@ -123,7 +123,7 @@ def _rotate(
     return _done(workspace, secret, before, grafana_url)
 
 
-def write(text: str, secret: str, step: Step) -> str:
+def write(text: str, secret: str, step: RotationStep) -> str:
     """Return the text of a stack file with this step in it, all else as it was, comments and order too."""
     field = to_camel(secret)
 

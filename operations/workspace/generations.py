@@ -26,19 +26,19 @@ ADMIN = "grafana_admin"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class RotationStep:
     """One step of a rotation: what the stack file says of the secret during one `up`."""
 
     generation: int
     phase: Phase
 
 
-def step_of(environment: Environment, secret: str) -> Step:
+def step_of(environment: Environment, secret: str) -> RotationStep:
     """Return the step of a secret that is in the settings."""
     settings = environment.settings
     generation: int = getattr(settings.rotation, secret, 1)  # a secret that is never rotated has one generation
     phase: Phase = getattr(settings.rotating, secret, "")
-    return Step(generation=generation, phase=phase)
+    return RotationStep(generation=generation, phase=phase)
 
 
 def refuse_undoing(
@@ -70,7 +70,7 @@ def _of_secret(environment: Environment, secret: str, deployment: Mapping[str, A
     newest = there[0]
     rotate = typed(environment.name, f"rotate SECRET={label(secret)}")
     if is_before(newest, wanted):
-        by_hand = _written(secret, Step(generation=newest.generation + 1, phase=""))
+        by_hand = _written(secret, RotationStep(generation=newest.generation + 1, phase=""))
         # `rotate` resumes from what is there where both are of one rotation, else the file is as far from it after it.
         of_one = wanted.phase and wanted.generation == newest.generation + (not newest.phase)
         first = "" if of_one else f"write {_written(secret, newest)}, then "
@@ -79,7 +79,7 @@ def _of_secret(environment: Environment, secret: str, deployment: Mapping[str, A
         )
         if secret == ADMIN:
             return [said, "    That hands the new one to Grafana, which reads its file only into an empty volume."]
-        before = Step(generation=newest.generation - 1, phase="")
+        before = RotationStep(generation=newest.generation - 1, phase="")
         more = []
         if newest.phase == "prepare":
             more = [
@@ -95,7 +95,7 @@ def _of_secret(environment: Environment, secret: str, deployment: Mapping[str, A
     ]
 
 
-def _of_kept(secret: str, there: list[Step], wanted: Step) -> list[str]:
+def _of_kept(secret: str, there: list[RotationStep], wanted: RotationStep) -> list[str]:
     """Return the message where a secret that opens stored data would be replaced, with the line that prevents it.
 
     Pulumi refuses to replace a secret that is protected in the state, but earlier versions did not protect it.
@@ -109,7 +109,7 @@ def _of_kept(secret: str, there: list[Step], wanted: Step) -> list[str]:
     ]
 
 
-def steps_in(deployment: Mapping[str, Any], secret: str) -> list[Step]:
+def steps_in(deployment: Mapping[str, Any], secret: str) -> list[RotationStep]:
     """Return the steps at which a state may have a secret; several where the state does not say which.
 
     Empty where the state does not have the secret, or is older than the slots.
@@ -121,24 +121,24 @@ def steps_in(deployment: Mapping[str, Any], secret: str) -> list[Step]:
         return []
     newest = max(there)
     if secret not in SLOTTED:
-        return [Step(generation=newest, phase="")]
+        return [RotationStep(generation=newest, phase="")]
     in_use = pulumi_state.slots_in_use(deployment).get(label(secret))
     if in_use is None:
         return []
     if in_use != label(slots_of(secret, newest, "").in_use):
-        return [Step(generation=newest, phase="prepare")]
+        return [RotationStep(generation=newest, phase="prepare")]
     told: Mapping[str, Phase] | None = pulumi_state.phases(deployment)
     if told is None:
-        return [Step(generation=newest, phase=phase) for phase in _PHASES if phase != "prepare"]
+        return [RotationStep(generation=newest, phase=phase) for phase in _PHASES if phase != "prepare"]
     # The state has "prepare" here where an `up` was interrupted before it noted which slot is in use.
     phase: Phase = "overlap" if told.get(label(secret)) == "overlap" else ""
-    return [Step(generation=newest, phase=phase)]
+    return [RotationStep(generation=newest, phase=phase)]
 
 
 _PHASES: tuple[Phase, ...] = ("", "overlap", "prepare")
 
 
-def may_follow(secret: str, there: Step, wanted: Step, *, by_rotate: bool = True) -> bool:
+def may_follow(secret: str, there: RotationStep, wanted: RotationStep, *, by_rotate: bool = True) -> bool:
     """Tell whether an `up` may go from one step of a secret to another without withdrawing a value in use.
 
     One step is allowed although it withdraws it: the next generation without a phase, which a person writes by hand in
@@ -146,18 +146,20 @@ def may_follow(secret: str, there: Step, wanted: Step, *, by_rotate: bool = True
     """
     if wanted == there:
         return True
-    begins = not there.phase and wanted == Step(generation=there.generation + 1, phase="prepare")
-    ends = wanted == Step(generation=there.generation, phase="")
+    begins = not there.phase and wanted == RotationStep(generation=there.generation + 1, phase="prepare")
+    ends = wanted == RotationStep(generation=there.generation, phase="")
     if secret == ADMIN:
         # Grafana takes a value only from `rotate`: any other step would call one in use that it may never have got.
         return begins or (ends and (by_rotate or there.phase == "overlap"))
-    if wanted == Step(generation=there.generation + 1, phase=""):
+    if wanted == RotationStep(generation=there.generation + 1, phase=""):
         return True
     if there.phase == "overlap":
-        return ends or wanted == Step(generation=there.generation, phase="prepare")  # both phases accept both values
+        return ends or wanted == RotationStep(
+            generation=there.generation, phase="prepare"
+        )  # both phases accept both values
     if there.phase == "prepare":
-        given_up = wanted == Step(generation=there.generation - 1, phase="")  # no part uses the new value yet
-        return given_up or wanted == Step(generation=there.generation, phase="overlap")
+        given_up = wanted == RotationStep(generation=there.generation - 1, phase="")  # no part uses the new value yet
+        return given_up or wanted == RotationStep(generation=there.generation, phase="overlap")
     return begins
 
 
@@ -170,20 +172,20 @@ def is_handed_over(workspace: Workspace) -> bool:
     return stack_file.section(config, "rotating").get(to_camel(ADMIN)) == "prepare"
 
 
-def is_before(step: Step, other: Step) -> bool:
+def is_before(step: RotationStep, other: RotationStep) -> bool:
     """Tell whether a step of a secret comes before another one of it."""
     return _order(step) < _order(other)
 
 
-def _order(step: Step) -> tuple[int, int]:
+def _order(step: RotationStep) -> tuple[int, int]:
     return step.generation, {"prepare": 0, "overlap": 1, "": 2}[step.phase]
 
 
-def _says(step: Step) -> str:
+def _says(step: RotationStep) -> str:
     return f"generation {step.generation}" + (f" in the phase {step.phase!r}" if step.phase else "")
 
 
-def _written(secret: str, step: Step) -> str:
+def _written(secret: str, step: RotationStep) -> str:
     """Return what to write into the stack file to be at a step."""
     field = to_camel(secret)
     written = f"{key_of('rotation')}.{field}: {step.generation}"

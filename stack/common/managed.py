@@ -49,7 +49,7 @@ class Unusable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Database:
+class ManagedDatabase:
     """A managed PostgreSQL, from its decoded URL. sslmode: one of libpq's names."""
 
     user: str
@@ -66,7 +66,7 @@ class Database:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Redis:
+class ManagedRedis:
     """A managed Redis, from its decoded URL."""
 
     user: str
@@ -77,14 +77,14 @@ class Redis:
     tls: bool
 
 
-def database(url: str, *, ca: bool) -> Database:
+def database(url: str, *, ca: bool) -> ManagedDatabase:
     """Parse a URL in which `unusable_database` finds no mistake.
 
     Without an sslmode in the URL the connection is encrypted, and with a CA the server's certificate is verified too.
     ca: whether there is a `managedDatabaseCa`.
     """
     parts = urlsplit(url)
-    return Database(
+    return ManagedDatabase(
         user=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
         host=parts.hostname or "",
@@ -94,11 +94,11 @@ def database(url: str, *, ca: bool) -> Database:
     )
 
 
-def redis(url: str) -> Redis:
+def redis(url: str) -> ManagedRedis:
     """Parse the URL of a Redis, which matches the pattern `REDIS`."""
     parts = urlsplit(url)
     number = re.fullmatch(r"/([0-9]+)", parts.path)
-    return Redis(
+    return ManagedRedis(
         user=unquote(parts.username or "") or "default",
         password=unquote(parts.password or ""),
         host=parts.hostname or "",

@@ -73,7 +73,7 @@ class Application(Model):
 DatabaseConnections = Annotated[int | None, Field(ge=1, le=1000)]
 
 
-class Api(Application, PartSettings):
+class ApiSettings(Application, PartSettings):
     """The API: port 8000 in the container, `/health`, `/ready`, `/metrics`; reached through the ingress."""
 
     replicas: int = Field(
@@ -121,7 +121,7 @@ class Api(Application, PartSettings):
     )
 
     @model_validator(mode="after")
-    def _wait_outlasts_stable_seconds(self) -> Api:
+    def _wait_outlasts_stable_seconds(self) -> ApiSettings:
         least = self.stable_seconds + 2 * self.health.interval_seconds
         if self.health.wait_timeout_seconds <= least:
             raise ValueError(
@@ -132,7 +132,7 @@ class Api(Application, PartSettings):
         return self
 
 
-class Migrations(PartSettings):
+class MigrationsSettings(PartSettings):
     """The migrations: they bring the database's schema to the API's version before that version serves."""
 
     command: list[str] | None = Field(
@@ -150,7 +150,7 @@ class Migrations(PartSettings):
     )
 
 
-class Worker(Application, PartSettings):
+class WorkerSettings(Application, PartSettings):
     """The arq worker: metrics on port 9000 in the container."""
 
     database_connections: DatabaseConnections = Field(
@@ -180,7 +180,7 @@ class Worker(Application, PartSettings):
     )
 
 
-class Frontend(Published):
+class FrontendSettings(Published):
     """The optional frontend: there is one when `image` is set, or `enabled` for the reference application's."""
 
     enabled: bool = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stack.common.mistakes import Mistake
-from stack.settings.app import Api, Worker
+from stack.settings.app import ApiSettings, WorkerSettings
 from stack.settings.environment import Environment
 
 REFERENCE_POOL = 10
@@ -21,7 +21,7 @@ _PEOPLE = 3
 _KEY = "samokoder:postgres.maxConnections"
 
 
-def of_part(part: Api | Worker) -> int:
+def of_part(part: ApiSettings | WorkerSettings) -> int:
     """Return the most connections that one container of the API or the worker opens."""
     return part.database_connections or (SQLALCHEMY_POOL if part.image else REFERENCE_POOL)
 

@@ -12,7 +12,7 @@ from stack.settings.types import ContainerPath, Cpus, CronSchedule, MemoryMib, M
 LEAST_MAXMEMORY_MIB = 16
 
 
-class Postgres(PartSettings):
+class PostgresSettings(PartSettings):
     """The local PostgreSQL 15. With the secret `managedDatabaseUrl` there is none, and only its exporter runs."""
 
     database: str = Field(
@@ -57,15 +57,15 @@ class Postgres(PartSettings):
     )
 
 
-class PostgresRoles(PartSettings):
+class PostgresRolesSettings(PartSettings):
     """The part postgres-roles: applies the declared database roles, also after a restore or a rotation."""
 
 
-class RedisUsers(PartSettings):
+class RedisUsersSettings(PartSettings):
     """The part redis-users: applies the declared Redis users, also after a rotation or the loss of the users' file."""
 
 
-class Redis(PartSettings):
+class RedisSettings(PartSettings):
     """The local Redis 7. With the secret `managedRedisUrl` there is none, and only its exporter runs."""
 
     maxmemory_mib: int = Field(
@@ -90,7 +90,7 @@ class Redis(PartSettings):
     )
 
 
-class Workspace(PartSettings):
+class WorkspaceSettings(PartSettings):
     """Files that the API and the worker share: one data volume, and a part that serves copies of it to the backups."""
 
     path: ContainerPath | None = Field(
@@ -148,7 +148,7 @@ class Offsite(Model):
     )
 
 
-class Backup(PartSettings):
+class BackupSettings(PartSettings):
     """The backup server: Barman with a continuously streamed write-ahead log, dumps, copies of Redis."""
 
     enabled: bool = Field(True, description="Make backups.", examples=[False])
@@ -210,7 +210,7 @@ class Backup(PartSettings):
     )
 
 
-class Drill(PartSettings):
+class DrillSettings(PartSettings):
     """The part in which the newest backup is restored as a test, isolated from the backups."""
 
     memory_mib: MemoryMib = Field(

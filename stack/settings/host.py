@@ -27,7 +27,7 @@ METADATA_IPV6 = (
 )
 
 
-class PacketFilter(Model):
+class PacketFilterSettings(Model):
     """Rules of the host's packet filter around the stack's networks (docs/security.md)."""
 
     manage: bool = Field(
@@ -50,7 +50,7 @@ class PacketFilter(Model):
         return four, six or (list(METADATA_IPV6) if four else [])
 
 
-class Networks(Model):
+class NetworkSettings(Model):
     """The stack's networks."""
 
     mtu: int | None = Field(

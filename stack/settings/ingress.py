@@ -35,7 +35,7 @@ class Traefik(Model):
 ApiPath = Annotated[str, Field(pattern=r"^/[\w./-]*\*?$")]
 
 
-class Ingress(Published):
+class IngressSettings(Published):
     """The public entry: a Caddy, or labels for the team's Traefik."""
 
     kind: Literal["caddy", "traefik"] = Field(

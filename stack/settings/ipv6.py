@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from stack.common.mistakes import Mistake
 from stack.common.names import NetworkName
 from stack.settings.environment import Environment
-from stack.settings.host import Networks
-from stack.settings.ingress import Ingress
+from stack.settings.host import NetworkSettings
+from stack.settings.ingress import IngressSettings
 
 EVERY, LOOPBACK = "::", "::1"
 
 
-def networks(settings: Networks) -> tuple[NetworkName, ...]:
+def networks(settings: NetworkSettings) -> tuple[NetworkName, ...]:
     """Return the networks that have IPv6 in addition to IPv4: only `edge`, which publishes the ingress."""
     return (NetworkName.EDGE,) if settings.ipv6 else ()
 
 
-def bound_beside(ingress: Ingress, settings: Networks) -> str:
+def bound_beside(ingress: IngressSettings, settings: NetworkSettings) -> str:
     """Return the host's IPv6 address on which the ingress listens in addition to IPv4; empty if there is none."""
     if not settings.ipv6:
         return ""

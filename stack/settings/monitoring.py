@@ -26,7 +26,7 @@ class WebPages(Published):
         return self.external_url or f"http://localhost:{self.port}"
 
 
-class Prometheus(WebPages):
+class PrometheusSettings(WebPages):
     """Prometheus."""
 
     port: Port = Field(9090, description="Port on the host.", examples=[9090])
@@ -125,7 +125,7 @@ class Timings(Model):
     )
 
 
-class Alertmanager(WebPages):
+class AlertmanagerSettings(WebPages):
     """AlertManager and where it sends its notifications.
 
     The addresses of a generic webhook and of the heartbeat for the Watchdog are the secrets `alertWebhookUrl` and
@@ -160,7 +160,7 @@ class Alertmanager(WebPages):
     )
 
 
-class Grafana(WebPages):
+class GrafanaSettings(WebPages):
     """Grafana."""
 
     port: Port = Field(3000, description="Port on the host.", examples=[3000])
@@ -184,7 +184,7 @@ class Exporter(Published):
     """An exporter; its port on the host is for people, Prometheus scrapes it in the network `monitoring`."""
 
 
-class Cadvisor(Exporter):
+class CadvisorSettings(Exporter):
     """cAdvisor."""
 
     port: Port = Field(8080, description="Port on the host.", examples=[8080])
@@ -211,25 +211,25 @@ class Cadvisor(Exporter):
     )
 
 
-class PostgresExporter(Exporter):
+class PostgresExporterSettings(Exporter):
     """PostgreSQL exporter."""
 
     port: Port = Field(9187, description="Port on the host.", examples=[9187])
 
 
-class RedisExporter(Exporter):
+class RedisExporterSettings(Exporter):
     """Redis exporter."""
 
     port: Port = Field(9121, description="Port on the host.", examples=[9121])
 
 
-class NodeExporter(Exporter):
+class NodeExporterSettings(Exporter):
     """Host metrics."""
 
     port: Port = Field(9100, description="Port on the host.", examples=[9100])
 
 
-class BlackboxExporter(Exporter):
+class BlackboxExporterSettings(Exporter):
     """Probes of every HTTP page of the stack, and of the public addresses that users open."""
 
     port: Port = Field(9115, description="Port on the host.", examples=[9115])

@@ -15,7 +15,7 @@ from stack.settings import application_secrets, connections, ipv6
 from stack.settings.app import GIVEN_SECRETS, LLM_KEYS, Application
 from stack.settings.data import LEAST_MAXMEMORY_MIB
 from stack.settings.environment import Environment
-from stack.settings.ingress import Ingress
+from stack.settings.ingress import IngressSettings
 from stack.settings.keys import key_of
 from stack.settings.part import Published
 from stack.settings.rotation import Rotating
@@ -67,7 +67,7 @@ def _port_rules(environment: Environment) -> Iterator[Mistake]:
 
 
 def _port_fields(part: Published) -> list[str]:
-    return ["port", "https_port"] if isinstance(part, Ingress) and part.domain else ["port"]
+    return ["port", "https_port"] if isinstance(part, IngressSettings) and part.domain else ["port"]
 
 
 def _ports(environment: Environment) -> Iterator[int]:

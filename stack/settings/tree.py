@@ -7,20 +7,28 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stack.settings.alerts import Alerts
-from stack.settings.app import Api, Frontend, Migrations, Worker
-from stack.settings.data import Backup, Drill, Postgres, PostgresRoles, Redis, RedisUsers, Workspace
-from stack.settings.host import Host, Networks, PacketFilter
+from stack.settings.app import ApiSettings, FrontendSettings, MigrationsSettings, WorkerSettings
+from stack.settings.data import (
+    BackupSettings,
+    DrillSettings,
+    PostgresRolesSettings,
+    PostgresSettings,
+    RedisSettings,
+    RedisUsersSettings,
+    WorkspaceSettings,
+)
+from stack.settings.host import Host, NetworkSettings, PacketFilterSettings
 from stack.settings.images import Images
-from stack.settings.ingress import Ingress
+from stack.settings.ingress import IngressSettings
 from stack.settings.monitoring import (
-    Alertmanager,
-    BlackboxExporter,
-    Cadvisor,
-    Grafana,
-    NodeExporter,
-    PostgresExporter,
-    Prometheus,
-    RedisExporter,
+    AlertmanagerSettings,
+    BlackboxExporterSettings,
+    CadvisorSettings,
+    GrafanaSettings,
+    NodeExporterSettings,
+    PostgresExporterSettings,
+    PrometheusSettings,
+    RedisExporterSettings,
 )
 from stack.settings.rotation import Rotating, Rotation
 from stack.settings.types import CERTIFICATE, Certificate, Model, SecretName
@@ -92,13 +100,13 @@ class Settings(Model):
         examples=[["SMTP_PASSWORD", "GITHUB_CLIENT_SECRET"]],
     )
     host: Host = Field(default_factory=Host, description="What the host has.", examples=[{"memoryMib": 8192}])
-    packet_filter: PacketFilter = Field(
-        default_factory=PacketFilter,
+    packet_filter: PacketFilterSettings = Field(
+        default_factory=PacketFilterSettings,
         description="The host's packet filter around the stack.",
         examples=[{"closed": ["169.254.0.0/16", "10.0.0.0/8"]}],
     )
-    network: Networks = Field(
-        default_factory=Networks,
+    network: NetworkSettings = Field(
+        default_factory=NetworkSettings,
         description="The stack's networks.",
         examples=[{"mtu": 1400}],
     )
@@ -131,65 +139,73 @@ class Settings(Model):
         description="Phase of each rotation that is not over; written by `make rotate`.",
         examples=[{"secretKey": "overlap"}],
     )
-    ingress: Ingress = Field(
-        default_factory=Ingress,
+    ingress: IngressSettings = Field(
+        default_factory=IngressSettings,
         description="The public entry.",
         examples=[{"domain": "samokoder.example.org", "email": "admin@example.org"}],
     )
-    migrations: Migrations = Field(
-        default_factory=Migrations,
+    migrations: MigrationsSettings = Field(
+        default_factory=MigrationsSettings,
         description="Keeper of the database's schema.",
         examples=[{"command": ["alembic", "upgrade", "head"]}],
     )
-    api: Api = Field(default_factory=Api, description="API.", examples=[{"replicas": 2}])
-    worker: Worker = Field(default_factory=Worker, description="Worker.", examples=[{"memoryMib": 512}])
-    frontend: Frontend = Field(default_factory=Frontend, description="Frontend.", examples=[{"port": 3001}])
-    postgres: Postgres = Field(default_factory=Postgres, description="PostgreSQL.", examples=[{"memoryMib": 1024}])
-    postgres_roles: PostgresRoles = Field(
-        default_factory=PostgresRoles,
+    api: ApiSettings = Field(default_factory=ApiSettings, description="API.", examples=[{"replicas": 2}])
+    worker: WorkerSettings = Field(default_factory=WorkerSettings, description="Worker.", examples=[{"memoryMib": 512}])
+    frontend: FrontendSettings = Field(
+        default_factory=FrontendSettings, description="Frontend.", examples=[{"port": 3001}]
+    )
+    postgres: PostgresSettings = Field(
+        default_factory=PostgresSettings, description="PostgreSQL.", examples=[{"memoryMib": 1024}]
+    )
+    postgres_roles: PostgresRolesSettings = Field(
+        default_factory=PostgresRolesSettings,
         description="Keeper of the database roles.",
         examples=[{"memoryMib": 64}],
     )
-    redis: Redis = Field(default_factory=Redis, description="Redis.", examples=[{"maxmemoryMib": 384}])
-    redis_users: RedisUsers = Field(
-        default_factory=RedisUsers, description="Keeper of Redis' users.", examples=[{"memoryMib": 64}]
+    redis: RedisSettings = Field(default_factory=RedisSettings, description="Redis.", examples=[{"maxmemoryMib": 384}])
+    redis_users: RedisUsersSettings = Field(
+        default_factory=RedisUsersSettings, description="Keeper of Redis' users.", examples=[{"memoryMib": 64}]
     )
-    workspace: Workspace = Field(
-        default_factory=Workspace,
+    workspace: WorkspaceSettings = Field(
+        default_factory=WorkspaceSettings,
         description="Files that the API and the worker share.",
         examples=[{"path": "/app/workspace"}],
     )
-    backup: Backup = Field(
-        default_factory=Backup,
+    backup: BackupSettings = Field(
+        default_factory=BackupSettings,
         description="The backup server.",
         examples=[{"offsite": {"endpoint": "https://s3.example.org", "bucket": "backups"}}],
     )
-    drill: Drill = Field(
-        default_factory=Drill, description="Where a backup is restored for a trial.", examples=[{"memoryMib": 768}]
+    drill: DrillSettings = Field(
+        default_factory=DrillSettings,
+        description="Where a backup is restored for a trial.",
+        examples=[{"memoryMib": 768}],
     )
-    prometheus: Prometheus = Field(
-        default_factory=Prometheus, description="Prometheus.", examples=[{"retentionTime": "30d"}]
+    prometheus: PrometheusSettings = Field(
+        default_factory=PrometheusSettings, description="Prometheus.", examples=[{"retentionTime": "30d"}]
     )
-    alertmanager: Alertmanager = Field(
-        default_factory=Alertmanager,
+    alertmanager: AlertmanagerSettings = Field(
+        default_factory=AlertmanagerSettings,
         description="AlertManager.",
         examples=[{"telegram": {"chatId": -100}}],
     )
-    grafana: Grafana = Field(default_factory=Grafana, description="Grafana.", examples=[{"port": 3000}])
-    postgres_exporter: PostgresExporter = Field(
-        default_factory=PostgresExporter,
+    grafana: GrafanaSettings = Field(default_factory=GrafanaSettings, description="Grafana.", examples=[{"port": 3000}])
+    postgres_exporter: PostgresExporterSettings = Field(
+        default_factory=PostgresExporterSettings,
         description="PostgreSQL exporter.",
         examples=[{"port": 9187}],
     )
-    redis_exporter: RedisExporter = Field(
-        default_factory=RedisExporter, description="Redis exporter.", examples=[{"port": 9121}]
+    redis_exporter: RedisExporterSettings = Field(
+        default_factory=RedisExporterSettings, description="Redis exporter.", examples=[{"port": 9121}]
     )
-    node_exporter: NodeExporter = Field(
-        default_factory=NodeExporter, description="node_exporter.", examples=[{"port": 9100}]
+    node_exporter: NodeExporterSettings = Field(
+        default_factory=NodeExporterSettings, description="node_exporter.", examples=[{"port": 9100}]
     )
-    cadvisor: Cadvisor = Field(default_factory=Cadvisor, description="cAdvisor.", examples=[{"port": 8080}])
-    blackbox_exporter: BlackboxExporter = Field(
-        default_factory=BlackboxExporter, description="Blackbox exporter.", examples=[{"port": 9115}]
+    cadvisor: CadvisorSettings = Field(
+        default_factory=CadvisorSettings, description="cAdvisor.", examples=[{"port": 8080}]
+    )
+    blackbox_exporter: BlackboxExporterSettings = Field(
+        default_factory=BlackboxExporterSettings, description="Blackbox exporter.", examples=[{"port": 9115}]
     )
     alerts: Alerts = Field(
         default_factory=Alerts, description="From where on an alert fires.", examples=[{"llmCostUsdPerHour": 50.0}]

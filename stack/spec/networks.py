@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stack.common.names import MTU_OPTION, NetworkName
-from stack.settings.host import Networks
+from stack.settings.host import NetworkSettings
 
 # Whether each network is internal. Only `edge` has a way out; ports cannot be published from an internal network. Do
 # not change these values: the provider replaces a network for any change, and every container on it. Only the settings
@@ -20,7 +20,7 @@ INTERNAL = {
 OPTIONS = {NetworkName.PUBLISHED: {"com.docker.network.bridge.enable_ip_masquerade": "false"}}
 
 
-def options(network: NetworkName, settings: Networks) -> dict[str, str] | None:
+def options(network: NetworkName, settings: NetworkSettings) -> dict[str, str] | None:
     """Return the driver options of a network; internal networks get no MTU, because their packets stay on the host."""
     # An MTU that is set to the default is written too: the provider does not notice when the last option is removed.
     said = {MTU_OPTION: str(settings.mtu)} if settings.mtu and not INTERNAL[network] else {}

@@ -26,7 +26,7 @@ import pytest
 from docker.models.containers import Container
 
 from operations.data import backups, volume_names
-from operations.data.backups import Backup
+from operations.data.backups import ListedBackup
 from operations.data.restore import actions, restore
 from operations.data.restore.journal import Journal
 from operations.engine import containers, one_off
@@ -107,7 +107,7 @@ def own_volumes(engine: docker.DockerClient, workspace: Workspace) -> set[str]:
     return {str(each.name) for each in engine.volumes.list(filters={"name": f"samokoder-{workspace.name}-"})}
 
 
-def newest(workspace: Workspace, kind: str) -> Backup:
+def newest(workspace: Workspace, kind: str) -> ListedBackup:
     return next(each for each in backups.backups(workspace)[0] if each.kind == kind)
 
 

@@ -26,7 +26,7 @@ from operations.network.mtu import Uplink
 from operations.workspace.workspace import Workspace
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL, NetworkName
 from stack.settings.environment import Environment
-from stack.settings.host import Networks
+from stack.settings.host import NetworkSettings
 from stack.spec.networks import options
 from tests.live.conftest import with_config
 from tests.namespaces import NEIGHBOUR, Pair, pair
@@ -64,7 +64,7 @@ class World:
         """A network `edge` as the program makes it for an uplink that takes so much."""
         name = f"{self.environment.prefix}-{NetworkName.EDGE}"
         network = self.client.networks.create(
-            name, driver="bridge", options=options(NetworkName.EDGE, Networks(mtu=mtu))
+            name, driver="bridge", options=options(NetworkName.EDGE, NetworkSettings(mtu=mtu))
         )
         try:
             yield

@@ -19,7 +19,7 @@ from stack.monitoring import access
 from stack.parts.blackbox_exporter import spec as blackbox_exporter
 from stack.parts.prometheus import spec as prometheus
 from stack.settings.environment import Environment
-from stack.settings.ingress import Ingress
+from stack.settings.ingress import IngressSettings
 from stack.settings.keys import key_of
 from stack.settings.part import Published
 from stack.spec.rotation import label
@@ -81,7 +81,7 @@ class StackAsked:
         spec = self.spec(part)
         settings = spec.settings
         assert isinstance(settings, Published), part  # noqa: S101 - only published parts are asked
-        base = settings.url if isinstance(settings, Ingress) and settings.domain else self.url(settings)
+        base = settings.url if isinstance(settings, IngressSettings) and settings.domain else self.url(settings)
         return good(self.client.get(base + path, params=query, auth=self.login(part)), f"{base}{path}")
 
     def login(self, part: str) -> tuple[str, str] | None:
@@ -121,7 +121,7 @@ def state_of(row: PartStatus | None) -> str:
     return f"running and {row.health}" if row.state == "running" else row.state
 
 
-def certificates(settings: Ingress) -> ssl.SSLContext:
+def certificates(settings: IngressSettings) -> ssl.SSLContext:
     """Return TLS settings that trust the system's certificate authorities, and the private one of the settings."""
     context = ssl.create_default_context()
     if settings.acme_root:

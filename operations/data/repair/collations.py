@@ -62,7 +62,7 @@ def read(workspace: Workspace) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class OutdatedCollations:
     """The databases whose text is in the order of another C library, and their repair."""
 
     workspace: Workspace
@@ -96,7 +96,7 @@ class Found:
 
 
 @contextmanager
-def opened(workspace: Workspace) -> Iterator[Found]:
+def opened(workspace: Workspace) -> Iterator[OutdatedCollations]:
     """Hold the environment's lock, and yield what is wrong. Nothing is changed until `Found.run`.
 
     Raises ProjectError where nothing is wrong, and where PostgreSQL is unhealthy or does not answer.
@@ -115,7 +115,7 @@ def opened(workspace: Workspace) -> Iterator[Found]:
                 raise ProjectError(
                     "The text of every database is in the order of this C library: there is nothing to repair."
                 )
-            yield Found(workspace=locked, server=server, databases=databases)
+            yield OutdatedCollations(workspace=locked, server=server, databases=databases)
 
 
 def _outdated(server: Container, question: list[str]) -> tuple[str, ...]:

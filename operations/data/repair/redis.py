@@ -26,7 +26,7 @@ from operations.workspace.workspace import Workspace
 from stack.parts.redis import spec as redis
 
 if TYPE_CHECKING:
-    from operations.data.backups import Backup
+    from operations.data.backups import ListedBackup
 
 
 _WAYS: Mapping[Mend | None, str] = {
@@ -36,7 +36,7 @@ _WAYS: Mapping[Mend | None, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
+class RedisRepair:
     """One way to get data that Redis can read."""
 
     mend: Mend | None = None
@@ -63,7 +63,7 @@ class DamagedRedis:
     up: Up
     wrong: str
     """Why Redis does not read its data."""
-    ways: tuple[Way, ...]
+    ways: tuple[RedisRepair, ...]
     """The way that loses least is first."""
     refused: tuple[str, ...]
     """Ways that do not work, and why."""
@@ -123,7 +123,7 @@ def _try(hands: on_engine.EngineRestore, mend: Mend) -> tuple[dict[str, str], st
 
 
 def _ways(workspace: Workspace, hands: on_engine.EngineRestore, wrong: str, up: Up) -> DamagedRedis:
-    ways, refused = list[Way](), list[str]()
+    ways, refused = list[RedisRepair](), list[str]()
     useless: Mapping[Mend, str] = {"cut": "Nothing can be cut off", "snapshot": "There is no way by a snapshot"}
     for mend, title in useless.items():
         said, why = _try(hands, mend)
@@ -132,10 +132,10 @@ def _ways(workspace: Workspace, hands: on_engine.EngineRestore, wrong: str, up: 
             continue
         kept = _moment(said["kept"])
         lost = _lost(said, kept) if mend == "cut" else _since(kept)
-        ways.append(Way(mend=mend, kept=kept, keys=int(said["keys"]), lost=lost))
+        ways.append(RedisRepair(mend=mend, kept=kept, keys=int(said["keys"]), lost=lost))
     try:
         if copy := _newest(workspace):
-            ways.append(Way(backup=copy.id, kept=copy.finished, lost=_since(copy.finished)))
+            ways.append(RedisRepair(backup=copy.id, kept=copy.finished, lost=_since(copy.finished)))
         else:
             refused.append("There is no good copy of Redis in the backups.")
     except ProjectError as error:
@@ -147,7 +147,7 @@ def _ways(workspace: Workspace, hands: on_engine.EngineRestore, wrong: str, up: 
     return DamagedRedis(workspace=workspace, up=up, wrong=wrong, ways=tuple(ways), refused=tuple(refused))
 
 
-def _newest(workspace: Workspace) -> Backup | None:
+def _newest(workspace: Workspace) -> ListedBackup | None:
     rows, _ = backups.backups(workspace)
     return next((row for row in rows if row.kind == redis.PART and row.status == "good"), None)
 

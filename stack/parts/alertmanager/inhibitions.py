@@ -11,7 +11,7 @@ from stack.parts.api import spec as api
 from stack.parts.blackbox_exporter import spec as blackbox_exporter
 from stack.parts.ingress import spec as ingress
 from stack.parts.worker import spec as worker
-from stack.settings.ingress import Ingress
+from stack.settings.ingress import IngressSettings
 
 # More severe alert, the milder alerts that it inhibits, and the labels that are equal if both are about the same thing.
 _SAYS_MORE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
@@ -34,7 +34,7 @@ _READY_BY_OTHERS = frozenset({api.JOB, worker.PART})
 _KEEPS_USERS_OUT = frozenset({down_alert(api.JOB), down_alert(ingress.PART), "IngressNoReplica"})
 
 
-def inhibitions(alerts: Iterable[Alert], ingress_settings: Ingress) -> Iterator[dict[str, Any]]:
+def inhibitions(alerts: Iterable[Alert], ingress_settings: IngressSettings) -> Iterator[dict[str, Any]]:
     """Yield the inhibition rules: an alert inhibits the alerts that it explains.
 
     alerts: all alerts of the environment. Nothing inhibits the Watchdog and the test alert.

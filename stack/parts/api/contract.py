@@ -190,7 +190,7 @@ def secret_variables(environment: Environment, settings: Application) -> Mapping
     return opted_in | {name: made for name, made in _MANAGED_REDIS.items() if name not in settings.environment}
 
 
-def _of_redis(read: Callable[[managed.Redis], object]) -> Template:
+def _of_redis(read: Callable[[managed.ManagedRedis], object]) -> Template:
     return Template(("managedRedisUrl",), lambda url: str(read(managed.redis(url))))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from stack.common.names import NetworkName
 from stack.settings.environment import Environment
-from stack.settings.ingress import Ingress
+from stack.settings.ingress import IngressSettings
 from stack.spec import health
 from stack.spec.files import Files, yaml_text
 from stack.spec.service import Publish, Scrape, ServiceSpec
@@ -126,13 +126,13 @@ def probe_jobs(environment: Environment, parts: Sequence[ServiceSpec]) -> Iterat
     }
 
 
-def _domain(ingress: Ingress) -> Iterator[str]:
+def _domain(ingress: IngressSettings) -> Iterator[str]:
     """Yield the service's own public address if there is a domain; its probe also measures the certificate's expiry."""
     if ingress.domain:
         yield f"{ingress.url}/health"
 
 
-def _origins(ingress: Ingress) -> Iterator[str]:
+def _origins(ingress: IngressSettings) -> Iterator[str]:
     """Yield how each address begins that leads to the own ingress, as far as the settings tell."""
     # The team's Traefik uses its own ports, and these are the usual ones.
     http, https = (80, 443) if ingress.kind == "traefik" else (ingress.port, ingress.https_port)

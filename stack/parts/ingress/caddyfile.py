@@ -10,7 +10,7 @@ from stack.common.names import API_PORT
 from stack.parts.ingress.headers import BELIEVED_HEADERS, HSTS_SECONDS, SECURITY_HEADERS
 from stack.parts.ingress.ports import HTTP_PORT, HTTPS_PORT, INTERNAL_PORT, METRICS_PORT, PROBES_PORT
 from stack.settings.environment import Environment
-from stack.settings.ingress import Ingress
+from stack.settings.ingress import IngressSettings
 
 FAILED_PROBES = 3
 """Number of probes that must fail within `fail_duration` before a replica gets no requests."""
@@ -153,7 +153,7 @@ def _snippets(environment: Environment) -> Iterator[str]:
     )
 
 
-def _asked_paths(settings: Ingress) -> list[str]:
+def _asked_paths(settings: IngressSettings) -> list[str]:
     """Return the paths that uptime monitors request: the home page and the API's health, with its prefix too."""
     prefix = settings.strip_prefix
     return ["/", "/health", *([f"{prefix}/health"] if prefix else [])]

@@ -9,7 +9,7 @@ from stack.parts.api import contract, migrations
 from stack.parts.backup import workspace
 from stack.parts.postgres import roles as postgres_roles
 from stack.parts.redis import users as redis_users
-from stack.settings.app import Worker as WorkerSettings
+from stack.settings.app import WorkerSettings
 from stack.settings.environment import Environment
 from stack.spec import health
 from stack.spec.service import NotScraped, Scrape, ServiceSpec

@@ -16,7 +16,7 @@ from docker.models.containers import Container
 from rich.console import Console
 
 from bench import compose, monitoring
-from bench.report import Row, show
+from bench.report import Measurement, show
 from host.progress import Reporter
 from operations.audit.facts import ContainerFacts, Mount, declared, found
 from operations.workspace.workspace import Workspace
@@ -237,7 +237,7 @@ case "$*" in *detach*) exit {code} ;; esac
 
 
 @pytest.fixture
-def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., compose.Measured]:
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., compose.ComposeUp]:
     """Measure on the recorded engine, by a program in the place of Docker Compose that writes down what it was told."""
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("LOG", str(tmp_path / "log"))
@@ -248,7 +248,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., c
 
     monkeypatch.setattr("operations.engine.containers.stop", stop)
 
-    def run(*, help: str = "-d, --detach", code: int = 0) -> compose.Measured:  # noqa: A002 - what it prints for it
+    def run(*, help: str = "-d, --detach", code: int = 0) -> compose.ComposeUp:  # noqa: A002 - what it prints for it
         program = tmp_path / "docker-compose"
         program.write_text(PROGRAM.format(help=help, code=code), encoding="utf-8")
         program.chmod(0o755)
@@ -260,7 +260,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., c
 
 
 def test_compose_is_timed_with_the_same_containers_and_leaves_nothing(
-    measured: Callable[..., compose.Measured], tmp_path: Path
+    measured: Callable[..., compose.ComposeUp], tmp_path: Path
 ) -> None:
     result = measured()
     assert result.how == ("docker-compose 1.29.2: up --detach, its health asked of the engine: it has no --wait"), (
@@ -279,11 +279,11 @@ def test_compose_is_timed_with_the_same_containers_and_leaves_nothing(
     assert set((tmp_path / "log.mode").read_text(encoding="utf-8").split()) == {"drwx------"}, "it may hold secrets"
 
 
-def test_compose_waits_itself_where_it_can(measured: Callable[..., compose.Measured]) -> None:
+def test_compose_waits_itself_where_it_can(measured: Callable[..., compose.ComposeUp]) -> None:
     assert measured(help="--detach --wait").how == "docker-compose 1.29.2: up --detach --wait"
 
 
-def test_a_compose_that_fails_is_taken_away_too(measured: Callable[..., compose.Measured], tmp_path: Path) -> None:
+def test_a_compose_that_fails_is_taken_away_too(measured: Callable[..., compose.ComposeUp], tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="`docker-compose up --detach` failed"):
         measured(code=1)
     assert (tmp_path / "log").read_text(encoding="utf-8").rstrip().endswith("down --volumes"), "its networks stay else"
@@ -339,8 +339,8 @@ def test_the_parts_are_added_up_each_by_its_own_clock() -> None:
 # Goals and the table
 
 
-def row(measured: float, *, at_most: float | None = None, at_least: float | None = None) -> Row:
-    return Row(
+def row(measured: float, *, at_most: float | None = None, at_least: float | None = None) -> Measurement:
+    return Measurement(
         what="up [cold]",
         measured=measured,
         beside="compose",

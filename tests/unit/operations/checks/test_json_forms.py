@@ -45,7 +45,7 @@ PREVIEW = {
         {"severity": "error", "message": "<{%reset%}>it cannot be<{%reset%}>\n"},
     ],
 }
-BACKUP = backups.Backup(
+BACKUP = backups.ListedBackup(
     id="b", kind="base", finished=NOW, bytes=1, status="good", since=NOW, until=None, without=((NOW, NOW),)
 )
 FOUND: dict[str, tuple[Any, str, Callable[..., Any]]] = {

@@ -23,7 +23,7 @@ from operations.errors import ProjectError
 from operations.lifecycle import up as lifecycle_up
 from operations.rotation import rotate
 from operations.workspace import lock
-from operations.workspace.generations import Step
+from operations.workspace.generations import RotationStep
 from operations.workspace.workspace import Workspace
 from stack.common.names import PART_LABEL
 from stack.settings.rotation import Phase
@@ -31,8 +31,8 @@ from tests.unit.stack.spec.test_generations import state
 
 SINCE = datetime(2026, 11, 23, tzinfo=UTC)
 THERE = [
-    backups.Backup(id="base-1", kind="base", finished=SINCE, bytes=1, status="good", since=SINCE, until=None),
-    backups.Backup(id="redis-1", kind="redis", finished=SINCE, bytes=1, status="good", since=None, until=None),
+    backups.ListedBackup(id="base-1", kind="base", finished=SINCE, bytes=1, status="good", since=SINCE, until=None),
+    backups.ListedBackup(id="redis-1", kind="redis", finished=SINCE, bytes=1, status="good", since=None, until=None),
 ]
 
 
@@ -120,7 +120,7 @@ def at_step(workspace: Workspace, generation: int, phase: Phase) -> Workspace:
     """The same workspace with the stack file that `rotate` has written after this step."""
     files = workspace.folder / "files"
     files.mkdir(exist_ok=True)
-    step = Step(generation=generation, phase=phase)
+    step = RotationStep(generation=generation, phase=phase)
     (files / "Pulumi.staging.yaml").write_text(rotate.write("config: {}\n", "redis_app", step))
     return replace(workspace, stack_files=files)
 

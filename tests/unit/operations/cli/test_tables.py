@@ -18,7 +18,7 @@ from operations.audit.rules import RULES, Broken
 from operations.checks import report_table
 from operations.checks.report import Finding, Report, Verdict
 from operations.cli import tables
-from operations.data.backups import Backup
+from operations.data.backups import ListedBackup
 from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.lifecycle.down import RemovableVolume
 from operations.rotation.plan import rows as rotations
@@ -29,10 +29,10 @@ NOON = datetime(2026, 11, 29, 12, 0, 0, 250_000, UTC)
 IMAGE = "samokoder-reference-app:2026.11"
 
 
-def backup(number: int, kind: str = "base", *, until: datetime | None = None) -> Backup:
+def backup(number: int, kind: str = "base", *, until: datetime | None = None) -> ListedBackup:
     at = NOON - timedelta(days=number)
     since = at if kind == "base" else None
-    return Backup(
+    return ListedBackup(
         id=f"{kind}-{at:%Y%m%dT%H%M%SZ}",
         kind=kind,
         finished=at,
@@ -100,7 +100,7 @@ TABLES: dict[str, Callable[[Console], None]] = {
     "bench": lambda console: bench.show(
         console,
         [
-            bench.Row(
+            bench.Measurement(
                 what="a second `up` that changes nothing, until it ends",
                 measured=12.345,
                 beside="docker compose up --detach, the same parts",

@@ -228,7 +228,10 @@ def test_a_bad_version_without_a_way_back_is_never_good_by_its_own_measure(there
 
 
 def test_the_first_deploy_has_nothing_before_it_and_excuses_nothing(there: Environment) -> None:
-    there.pulumi.noted |= {GOOD_COMMIT: "", red_checks.TAG: red_checks.written(red_checks.Report(red=frozenset({OLD})))}
+    there.pulumi.noted |= {
+        GOOD_COMMIT: "",
+        red_checks.TAG: red_checks.written(red_checks.SmokeReport(red=frozenset({OLD}))),
+    }
     there.is_red(OLD)
     there.version("two")
     assert f": {OLD}. It stays: no commit has passed" in there.deploys(), "a note of a good version that nobody knows"
@@ -300,11 +303,11 @@ def test_what_was_red_is_read_from_a_report_as_the_smoke_test_writes_it(tmp_path
     findings = [Finding(check=name, verdict=verdict, why="<so & so>") for name, verdict in verdicts.items()]
     file = tmp_path / "smoke.xml"
     file.write_text(Report(title="Smoke test", about={}, findings=findings).junit(), encoding="utf-8")
-    assert red_checks.reported(file) == red_checks.Report(asked=frozenset(verdicts), red=frozenset({OLD})), (
+    assert red_checks.reported(file) == red_checks.SmokeReport(asked=frozenset(verdicts), red=frozenset({OLD})), (
         "what could not be asked was not seen to be red"
     )
     file.write_text(file.read_text()[:40])
-    assert red_checks.reported(file) == red_checks.reported(tmp_path / "none") == red_checks.Report()
+    assert red_checks.reported(file) == red_checks.reported(tmp_path / "none") == red_checks.SmokeReport()
 
 
 @pytest.mark.parametrize(
@@ -322,22 +325,22 @@ def test_what_was_red_is_read_from_a_report_as_the_smoke_test_writes_it(tmp_path
 def test_a_replica_more_has_no_new_fault_where_each_one_had_it(
     red: list[str], green: list[str], later: str, *, new: bool
 ) -> None:
-    noted = red_checks.written(red_checks.Report(asked=frozenset([*red, *green]), red=frozenset(red)))
+    noted = red_checks.written(red_checks.SmokeReport(asked=frozenset([*red, *green]), red=frozenset(red)))
     assert red_checks.split([later], noted) == (([later], []) if new else ([], [later]))
 
 
 def test_pulumi_takes_the_note_of_an_environment_in_which_all_is_red() -> None:
     names = frozenset(["backup offsite", *(f"target part-{number}:80" for number in range(60))])
-    noted = red_checks.written(red_checks.Report(asked=names, red=names))
+    noted = red_checks.written(red_checks.SmokeReport(asked=names, red=names))
     assert len(noted) <= 256, "Pulumi Cloud refuses a longer value"
     assert len(red_checks.split(names, noted)[1]) == 28
-    assert red_checks.written(red_checks.Report()), "Pulumi knows no tag without a value"
+    assert red_checks.written(red_checks.SmokeReport()), "Pulumi knows no tag without a value"
 
 
 def test_a_bucket_that_the_version_before_did_not_ask_is_no_fault_of_the_deploy() -> None:
-    noted = red_checks.written(red_checks.Report(asked=frozenset({"target api"}), red=frozenset()))
+    noted = red_checks.written(red_checks.SmokeReport(asked=frozenset({"target api"}), red=frozenset()))
     assert red_checks.split(["backup offsite", "target api"], noted) == (["target api"], ["backup offsite"])
-    asked = red_checks.written(red_checks.Report(asked=frozenset({"backup offsite"}), red=frozenset()))
+    asked = red_checks.written(red_checks.SmokeReport(asked=frozenset({"backup offsite"}), red=frozenset()))
     assert red_checks.split(["backup offsite"], asked) == (["backup offsite"], [])
 
 

@@ -31,7 +31,7 @@ from operations.rotation import plan, rotate, servers
 from operations.rotation.grafana import change_grafana_password
 from operations.rotation.rotate import Rotated
 from operations.workspace import lock, pulumi_state
-from operations.workspace.generations import Step
+from operations.workspace.generations import RotationStep
 from operations.workspace.workspace import Workspace
 from stack.common.mistakes import InvalidSettingsError
 from stack.parts.api import contract
@@ -62,15 +62,15 @@ from samokoder.settings import Settings as ApplicationSettings
 PHASES: tuple[Phase, ...] = ("prepare", "overlap", "")
 
 
-def walk(generations: int = 6) -> list[Step]:
+def walk(generations: int = 6) -> list[RotationStep]:
     """Every state of a secret that is rotated again and again, from the first one on."""
-    states = [Step(generation=1, phase="")]
+    states = [RotationStep(generation=1, phase="")]
     while states[-1].generation < generations:
         states += plan.steps("postgres_app", states[-1].generation, states[-1].phase)
     return states
 
 
-def values_of(step: Step) -> tuple[tuple[str, int], set[tuple[str, int]]]:
+def values_of(step: RotationStep) -> tuple[tuple[str, int], set[tuple[str, int]]]:
     """The value in use and the accepted ones, each as its slot with the generation in it."""
     slots = slots_of("it", step.generation, step.phase)
     return (slots.in_use, slots.generations[slots.in_use]), {(s, slots.generations[s]) for s in slots.accepted}
@@ -466,7 +466,7 @@ def test_a_committed_file_keeps_everything_that_a_rotation_does_not_change() -> 
 
 @pytest.mark.parametrize("empty", ["config: {}\n", "config:\n", "", "# nothing\nconfig: {}\n"])
 def test_a_file_without_configuration_gets_it_line_by_line(empty: str) -> None:
-    text = rotate.write(empty, "secret_key", Step(generation=2, phase="prepare"))
+    text = rotate.write(empty, "secret_key", RotationStep(generation=2, phase="prepare"))
     assert yaml.safe_load(text)["config"] == {
         "samokoder:rotation": {"secretKey": 2},
         "samokoder:rotating": {"secretKey": "prepare"},
@@ -476,12 +476,12 @@ def test_a_file_without_configuration_gets_it_line_by_line(empty: str) -> None:
 
 def test_rotations_of_several_secrets_are_written_beside_one_another() -> None:
     text = "config:\n  rotation:\n    redisApp: 4\n  rotating:\n    redisApp: overlap\n"
-    text = rotate.write(text, "secret_key", Step(generation=2, phase="prepare"))
+    text = rotate.write(text, "secret_key", RotationStep(generation=2, phase="prepare"))
     assert yaml.safe_load(text)["config"] == {
         "rotation": {"redisApp": 4, "secretKey": 2},
         "rotating": {"redisApp": "overlap", "secretKey": "prepare"},
     }, "a key may be written without its namespace, and must not be there twice"
-    text = rotate.write(text, "redis_app", Step(generation=4, phase=""))
+    text = rotate.write(text, "redis_app", RotationStep(generation=4, phase=""))
     assert yaml.safe_load(text)["config"]["rotating"] == {"secretKey": "prepare"}
 
 
@@ -503,7 +503,7 @@ class Stack:
         self.dies_at = 0
         """Number of the `up` in which the process is killed."""
         self.fails = False
-        self.there: list[Step] = []
+        self.there: list[RotationStep] = []
         """At which step the state is, where somebody else has brought it there."""
 
     def up(self, workspace: Workspace, *, interactive: bool, agree: Agree | None, make_way: object = None) -> None:
@@ -602,7 +602,7 @@ def test_grafana_is_handed_its_password_before_the_state_calls_it_in_use(
             make_way()
         did.append(("up", phase(workspace)))
 
-    def handed_over(workspace: Workspace, _: str, step: Step, __: str) -> None:
+    def handed_over(workspace: Workspace, _: str, step: RotationStep, __: str) -> None:
         assert phase(workspace) == "", "the stack file's copy is that of the `up` under way"
         did.append(("handed over", step.phase))
 
@@ -610,7 +610,7 @@ def test_grafana_is_handed_its_password_before_the_state_calls_it_in_use(
     monkeypatch.setattr(rotate, "rotate_grafana", handed_over)
     monkeypatch.setattr(rotate, "_done", lambda *_: None)
     monkeypatch.setattr(rotate, "label", lambda _: "redis-app")  # a secret that this stack has
-    at = Step(generation=written[0], phase=written[1])
+    at = RotationStep(generation=written[0], phase=written[1])
     stack.workspace.committed_file.write_text(rotate.write("config: {}\n", "grafana_admin", at), encoding="utf-8")
     rotate.rotate(stack.workspace, "grafana-admin", interactive=False)
     last: list[tuple[str, Phase]] = [("checked", ""), ("handed over", "prepare"), ("up", "")]
@@ -649,9 +649,9 @@ ALL: list[tuple[int, Phase]] = [(2, "prepare"), (2, "overlap"), (2, "")]
 def test_a_rotation_goes_on_from_what_is_there_where_somebodys_up_has_gone_back(
     stack: Stack, written: tuple[int, Phase], there: list[tuple[int, Phase]], ups: list[tuple[int, Phase]]
 ) -> None:
-    at = Step(generation=written[0], phase=written[1])
+    at = RotationStep(generation=written[0], phase=written[1])
     stack.workspace.committed_file.write_text(rotate.write("config: {}\n", "redis_app", at), encoding="utf-8")
-    stack.there = [Step(generation=generation, phase=phase) for generation, phase in there]
+    stack.there = [RotationStep(generation=generation, phase=phase) for generation, phase in there]
     stack.rotate()
     assert stack.ups == ups, "the step after the file's would be refused for ever, or skip the overlap"
     assert stack.said() == {"samokoder:rotation": {"redisApp": 2}}
@@ -659,7 +659,7 @@ def test_a_rotation_goes_on_from_what_is_there_where_somebodys_up_has_gone_back(
 
 def test_an_up_that_fails_leaves_the_file_at_what_is_complete(stack: Stack) -> None:
     stack.workspace.committed_file.write_text(
-        rotate.write("config: {}\n", "redis_app", Step(generation=2, phase="prepare")), encoding="utf-8"
+        rotate.write("config: {}\n", "redis_app", RotationStep(generation=2, phase="prepare")), encoding="utf-8"
     )
     stack.fails = True
     with pytest.raises(PulumiFailedError):
@@ -700,7 +700,7 @@ def test_the_rest_of_a_workspaces_own_configuration_stays(stack: Stack) -> None:
     own = replace(
         stack.workspace, extra_config={"samokoder:rotation": {"secretKey": 3}, "samokoder:api": {"cpus": 2.0}}
     )
-    stepped = plan.at(own, "redis_app", Step(generation=2, phase="overlap"))
+    stepped = plan.at(own, "redis_app", RotationStep(generation=2, phase="overlap"))
     settings = stepped.settings().settings
     assert (settings.rotation.secret_key, settings.rotation.redis_app, settings.api.cpus) == (3, 2, 2.0)
 

@@ -11,7 +11,7 @@ import pytest
 from operations.errors import ProjectError
 from operations.rotation import plan, rotate
 from operations.workspace import generations, pulumi_state
-from operations.workspace.generations import Step, may_follow
+from operations.workspace.generations import RotationStep, may_follow
 from operations.workspace.workspace import Workspace
 from stack.settings.rotation import Phase
 from stack.spec.rotation import IN_USE, PHASES, SLOTTED, label, slots_of
@@ -110,9 +110,12 @@ def test_grafana_has_no_step_by_hand_because_only_a_rotation_hands_it_the_value(
 
 def test_a_step_is_a_rotations_own_where_the_stack_file_says_that_grafana_is_prepared(tmp_path: Path) -> None:
     workspace = Workspace(stack_files=tmp_path)
-    for step, own in ((Step(generation=2, phase="prepare"), True), (Step(generation=2, phase=""), False)):
+    for step, own in (
+        (RotationStep(generation=2, phase="prepare"), True),
+        (RotationStep(generation=2, phase=""), False),
+    ):
         workspace.committed_file.write_text(rotate.write("config: {}\n", "grafana_admin", step), encoding="utf-8")
-        last = plan.at(workspace, "grafana_admin", Step(generation=2, phase=""))
+        last = plan.at(workspace, "grafana_admin", RotationStep(generation=2, phase=""))
         assert generations.is_handed_over(last) is own
 
 
@@ -182,14 +185,16 @@ def test_a_generated_key_is_not_lost_behind_a_configured_one() -> None:
     assert not refused(state("app_secret_key", 1), appSecretKey=own)
 
 
-STEPS = [Step(generation=generation, phase=phase) for generation in (1, 2, 3) for phase in ("", "prepare", "overlap")]
+STEPS = [
+    RotationStep(generation=generation, phase=phase) for generation in (1, 2, 3) for phase in ("", "prepare", "overlap")
+]
 
 
 @pytest.mark.parametrize("secret", SLOTTED)
 def test_no_step_but_the_emergency_exit_withdraws_a_value_in_use_and_none_makes_a_withdrawn_one_good(
     secret: str,
 ) -> None:
-    def accepted(step: Step) -> dict[str, int]:
+    def accepted(step: RotationStep) -> dict[str, int]:
         slots = slots_of(secret, step.generation, step.phase)
         return {slot: slots.generations[slot] for slot in slots.accepted if slot in slots.generations}
 

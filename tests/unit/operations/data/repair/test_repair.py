@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from operations.data import backups
-from operations.data.backups import Backup
+from operations.data.backups import ListedBackup
 from operations.data.repair import redis, repair
 from operations.data.restore.actions import never
 from operations.data.restore.journal import Journal
@@ -32,7 +32,7 @@ def given(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Given:
 
 def copies(monkeypatch: pytest.MonkeyPatch, *finished: datetime, status: str = "good") -> None:
     rows = [
-        Backup(id=f"redis-{at:%H%M}", kind="redis", finished=at, bytes=1, status=status, since=None, until=None)
+        ListedBackup(id=f"redis-{at:%H%M}", kind="redis", finished=at, bytes=1, status=status, since=None, until=None)
         for at in finished
     ]
     monkeypatch.setattr(backups, "backups", lambda _: (rows, []))

@@ -19,7 +19,7 @@ from host.progress import Reporter, Task
 from operations import __main__ as command
 from operations.cli.data import BackupKind
 from operations.data import backups, volume_names
-from operations.data.backups import Backup
+from operations.data.backups import ListedBackup
 from operations.data.restore import actions, restore, scripts, unfinished
 from operations.data.restore.journal import Journal, journal_path
 from operations.data.restore.on_engine import EngineRestore
@@ -538,7 +538,10 @@ ROW = {
 
 
 def test_the_list_shows_age_size_and_the_moments_that_one_can_go_back_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [Backup.of(ROW), Backup.of({**ROW, "id": "dump-20261123T031500Z", "kind": "dump", "from": None})]
+    found = [
+        ListedBackup.of(ROW),
+        ListedBackup.of({**ROW, "id": "dump-20261123T031500Z", "kind": "dump", "from": None}),
+    ]
     monkeypatch.setattr(backups, "backups", lambda _: (found, ["samokoder-staging-postgres-before-restore-1"]))
     shown = CliRunner().invoke(command.app, ["backups"]).output
     assert "20261123T021500" in shown

@@ -16,7 +16,7 @@ from stack.parts.ingress import spec as ingress
 from stack.parts.ingress.caddyfile import caddyfile
 from stack.parts.ingress.ports import HTTP_PORT, HTTPS_PORT, INTERNAL_PORT
 from stack.settings.environment import Environment
-from stack.settings.ingress import Ingress
+from stack.settings.ingress import IngressSettings
 from stack.spec.service import ServiceSpec
 from tests.recording import environment_of, merged
 
@@ -140,7 +140,7 @@ def test_a_private_network_that_users_may_be_in_is_warned_of_as_a_load_balancer(
 
 
 def test_the_example_of_trusted_proxies_is_not_warned_of() -> None:
-    for example in Ingress.model_fields["trusted_proxies"].examples or ():
+    for example in IngressSettings.model_fields["trusted_proxies"].examples or ():
         told = warnings(environment({"ingress": {"trustedProxies": example}}))
         assert not [each for each in told if "trustedProxies" in each]
 
