@@ -161,6 +161,13 @@ PROGRAMS: Mapping[str, Program] = {
         executables={"cadvisor": "."},
         stamps={"github.com/google/cadvisor/lib/version.Version": "v{version}"},
     ),
+    # Of v1.52.0 there is no module: the tags after it are the same release.
+    "victoria_logs": Program(
+        # renovate: datasource=go depName=github.com/VictoriaMetrics/VictoriaLogs
+        version="1.52.2",
+        executables={"victoria-logs-prod": "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs"},
+        stamps={"github.com/VictoriaMetrics/VictoriaMetrics/lib/buildinfo.Version": "victoria-logs-v{version}"},
+    ),
     "node_exporter": Program(
         # renovate: datasource=github-releases depName=prometheus/node_exporter
         version="1.12.1",

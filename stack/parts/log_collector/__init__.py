@@ -1,0 +1,1 @@
+"""What reads the containers' logs and sends them to the store."""

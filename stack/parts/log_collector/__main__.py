@@ -1,0 +1,102 @@
+"""The container's program: `python -m stack.parts.log_collector`. It has the standard library alone."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import http.client
+import http.server
+import signal
+import threading
+import time
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+from stack.parts.log_collector.collector import Collector, RefusedError, Send
+from stack.parts.log_collector.counts import Counts
+
+_TURN_SECONDS = 1.0
+_ALIVE_SECONDS = 90
+_ANSWER_SECONDS = 20
+_REFUSALS = (400, 413, 422)
+"""What the store answers to a batch that it will never take."""
+_INSERT = "/insert/jsonline?" + urlencode({"_stream_fields": "environment,part,replica", "_time_field": "_time"})
+
+
+def sender(store: str, user: str, password: Path | None) -> Send:
+    """Return a function that sends lines of JSON to VictoriaLogs at `store` (http://logs:9428)."""
+    address = urlsplit(store)
+    # Another type is answered with 200, and nothing is stored.
+    headers = {"Content-Type": "application/stream+json"}
+    if password:
+        login = base64.b64encode(f"{user}:{password.read_text()}".encode()).decode()
+        headers["Authorization"] = f"Basic {login}"
+
+    def send(rows: bytes) -> None:
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_ANSWER_SECONDS)
+        try:
+            connection.request("POST", _INSERT, rows, headers)
+            answer = connection.getresponse()
+            said = answer.read(300).decode(errors="replace")
+        finally:
+            connection.close()
+        if answer.status in _REFUSALS:
+            raise RefusedError(said)
+        if answer.status >= HTTPStatus.MULTIPLE_CHOICES:
+            raise OSError(f"{answer.status} {said}")
+
+    return send
+
+
+def served(counts: Counts, port: int) -> http.server.ThreadingHTTPServer:
+    """Serve `/metrics` and `/health` from a thread of its own."""
+
+    class Pages(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            late = time.monotonic() - counts.alive > _ALIVE_SECONDS
+            status, text = HTTPStatus.NOT_FOUND, ""
+            if self.path == "/metrics":
+                status, text = HTTPStatus.OK, counts.text()
+            elif self.path == "/health":
+                status = HTTPStatus.SERVICE_UNAVAILABLE if late else HTTPStatus.OK
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
+            """Be silent."""
+
+    server = http.server.ThreadingHTTPServer(("", port), Pages)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def main() -> None:
+    """Collect until a signal ends it."""
+    parser = argparse.ArgumentParser()
+    for name in ("environment", "store", "user"):
+        parser.add_argument(f"--{name}", required=name != "user", default="")
+    for name in ("folder", "positions", "password"):
+        parser.add_argument(f"--{name}", type=Path, required=name != "password")
+    for name in ("port", "buffer-mib"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    words = parser.parse_args()
+    collector = Collector(
+        folder=words.folder,
+        positions=words.positions,
+        environment=words.environment,
+        send=sender(words.store, words.user, words.password),
+        buffer_bytes=words.buffer_mib * 2**20,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _signal, _frame: collector.stopping.set())
+    served(collector.counts, words.port)
+    while not collector.stopping.is_set():
+        if not collector.turn():
+            collector.stopping.wait(_TURN_SECONDS)
+
+
+if __name__ == "__main__":
+    main()

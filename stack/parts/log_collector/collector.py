@@ -1,0 +1,237 @@
+"""Read the engine's log files of one environment's containers and send each line to the store.
+
+The engine's own files are the buffer: a position moves when the store has taken the lines, and a file that the engine
+removes meanwhile stays open until it is read. A line is lost only where more of removed files is unread than the limit
+says, or where the engine removes a file while this program is down.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
+from stack.parts.log_collector.counts import Counts
+from stack.parts.log_collector.events import event_of, fields, kinds_of, without_bot_token
+from stack.parts.log_collector.log_files import READ_BYTES, Place, Source
+
+LINE_CHARACTERS = 100_000
+"""A longer line is cut. With every character escaped in JSON it stays below the store's limit of a line, 1 MiB."""
+
+_REPLICA = re.compile(r"(.+)-(\d+)")
+_BATCH_BYTES = 2 * 1024 * 1024
+_PIECE_SECONDS = 3.0
+_LONGEST_WAIT_SECONDS = 15.0
+
+
+class RefusedError(Exception):
+    """The store will never take this batch."""
+
+
+Send = Callable[[bytes], None]
+"""Give the store some lines of JSON. Raises OSError while it is away, RefusedError for lines that it never takes."""
+
+
+class Collector:
+    """Reads, sends, and keeps the positions. `turn` is called for ever; `stopping` ends one that waits for the store.
+
+    buffer_bytes: how much of files that the engine has removed may be unread.
+    """
+
+    def __init__(self, *, folder: Path, positions: Path, environment: str, send: Send, buffer_bytes: int) -> None:
+        self.counts, self.stopping = Counts(), threading.Event()
+        self._folder, self._kept, self._environment = folder, positions, environment
+        self._send, self._buffer_bytes = send, buffer_bytes
+        self._sources: dict[str, Source] = {}
+        self._others: set[str] = set()
+        self._positions = _read_positions(positions)
+        self._failing = False
+
+    def turn(self) -> bool:
+        """Read what is new and send it. Return whether there is more at once."""
+        begun = self.counts.alive = time.monotonic()
+        self._look()
+        rows, size, more = list[bytes](), 0, False
+        # The first one is the last one the next time: a container that writes without end holds no other one back.
+        for name in [*self._sources][1:] + [*self._sources][:1]:
+            source = self._sources[name] = self._sources.pop(name)
+            if size < _BATCH_BYTES:
+                read, unread = self._read(source)
+                rows += read
+                size += sum(map(len, read))
+                more = more or unread
+            else:
+                more = True
+        if rows and not self._deliver(b"".join(rows)):
+            return False
+        if not more:
+            self.counts.caught_up = begun
+        self._keep()
+        return more
+
+    def _look(self) -> None:
+        """Find new containers and files, and forget what is gone and read."""
+        with os.scandir(self._folder) as entries:
+            there = {entry.name for entry in entries}
+        self._others &= there
+        for name in there - self._others - self._sources.keys():
+            self._meet(name)
+        for source in self._sources.values():
+            source.open()
+        self._hold()
+        for name, source in [*self._sources.items()]:
+            if name not in there and not source.files and not source.pieces:
+                del self._sources[name]
+
+    def _meet(self, name: str) -> None:
+        """Read whose a container is. The engine writes this file before the container starts, and labels stay."""
+        try:
+            labels = json.loads((self._folder / name / "config.v2.json").read_bytes())["Config"]["Labels"] or {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        part = labels.get(PART_LABEL)
+        if labels.get(ENVIRONMENT_LABEL) != self._environment or not isinstance(part, str):
+            self._others.add(name)
+            return
+        replica = _REPLICA.fullmatch(part)
+        source = Source(name, self._folder / name, *(replica.groups() if replica else (part, "")))
+        self.counts.known(source.part)
+        source.open()
+        if (place := self._positions.get(name)) and not source.resume(place):
+            self.counts.values["gaps"] += 1
+        self._sources[name] = source
+
+    def _hold(self) -> None:
+        """Give up the oldest of the removed files that are unread, where there is too much of them."""
+        held = [(file, source) for source in self._sources.values() for file in source.unread if file.removed()]
+        left = sum(file.unread() for file, _ in held)
+        for file, source in sorted(held, key=lambda item: os.fstat(item[0].descriptor).st_mtime):
+            if left <= self._buffer_bytes:
+                break
+            left -= file.unread()
+            self.counts.dropped["buffer"] += file.unread_lines()
+            file.done = True
+            source.pieces.clear()
+        self.counts.held_bytes = left
+
+    def _read(self, source: Source) -> tuple[list[bytes], bool]:
+        """Return the next lines of a container as JSON for the store, and whether there are more."""
+        rows, now = list[bytes](), time.monotonic()
+        for file in source.unread:
+            data = file.read()
+            lines = data.split(b"\n")[:-1]
+            if not lines and len(data) == READ_BYTES:
+                # The engine cuts lines to 16 KiB, so this is no line of it.
+                self.counts.dropped["unreadable"] += 1
+                file.offset += len(data)
+                return rows, True
+            for line in lines:
+                source.note(file)
+                file.offset += len(line) + 1
+                rows += self._row(source, line)
+            if lines:
+                source.note(file)
+                source.quiet_since = now
+                return rows, file.unread() > 0 or len(source.unread) > 1
+            if file is source.files[-1] and not file.removed():
+                break
+            # Nobody writes to a file that has a newer one, or that is removed.
+            self.counts.dropped["unreadable"] += bool(data)
+            file.done = True
+        if source.pieces and (not source.unread or now - source.quiet_since > _PIECE_SECONDS):
+            rows += [self._finished(source, stream) for stream in [*source.pieces]]
+            for file in source.unread[:1]:
+                source.note(file)
+        return rows, False
+
+    def _row(self, source: Source, line: bytes) -> list[bytes]:
+        """Return the JSON of a line of the engine's file: none where it is not one, or a piece of an unfinished one."""
+        try:
+            # A power cut leaves zeros.
+            found = json.loads(line.strip(b"\0"))
+            text, stream, moment = str(found["log"]), str(found["stream"]), str(found["time"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self.counts.dropped["unreadable"] += 1
+            return []
+        begun, before, length = source.pieces.get(stream, (moment, "", 0))
+        # The engine keeps a long line as pieces of 16 KiB, of which only the last one has an end.
+        source.pieces[stream] = (begun, before + text[: LINE_CHARACTERS - len(before)], length + len(text))
+        return [self._finished(source, stream)] if text.endswith("\n") else []
+
+    def _finished(self, source: Source, stream: str) -> bytes:
+        moment, text, length = source.pieces.pop(stream)
+        text = without_bot_token(text.rstrip("\r\n"))
+        event = event_of(text)
+        row: dict[str, str] = dict(fields(event)) if event else {}
+        if length > LINE_CHARACTERS:
+            self.counts.values["cut_lines"] += 1
+            row["cut"] = str(length)
+        # Without a text the store would write one of its own.
+        row |= {"_time": moment, "_msg": text or " ", "environment": self._environment, "part": source.part}
+        row |= {"replica": source.replica} if source.replica else {}
+        row |= {"stream": stream, "container": source.container[:12]}
+        self.counts.lines[source.part] += 1
+        for kind in kinds_of(source.part, text, event):
+            self.counts.matches[source.part, kind] += 1
+        # Half of a pair of surrogates has no place in UTF-8.
+        return json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n"
+
+    def _deliver(self, rows: bytes) -> bool:
+        """Send a batch until the store has it. Return False where this program is to end before."""
+        wait = 1.0
+        while not self.stopping.is_set():
+            self.counts.alive = time.monotonic()
+            try:
+                self._send(rows)
+            except RefusedError as error:
+                self.counts.dropped["refused"] += rows.count(b"\n")
+                _say(f"the store refuses {len(rows)} bytes: {error}")
+                return True
+            except (OSError, http.client.HTTPException) as error:
+                self.counts.values["store_errors"] += 1
+                if not self._failing:
+                    _say(f"the store takes no lines, they wait: {error!r}")
+                self._failing = True
+                self.stopping.wait(wait)
+                wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+                # Files that the engine removes meanwhile have to be open before.
+                self._look()
+            else:
+                if self._failing:
+                    _say("the store takes lines again")
+                self._failing = False
+                return True
+        return False
+
+    def _keep(self) -> None:
+        """Write down up to where the store has everything."""
+        there = {entry.name for entry in os.scandir(self._folder)}
+        places = {name: place for name, place in self._positions.items() if name in there}
+        places |= {name: source.safe for name, source in self._sources.items() if name in there and source.safe}
+        if places == self._positions:
+            return
+        self._positions = places
+        unfinished = self._kept.with_suffix(".unfinished")
+        with unfinished.open("w") as kept:
+            json.dump({name: asdict(place) for name, place in places.items()}, kept)
+            kept.flush()
+            os.fsync(kept.fileno())
+        unfinished.replace(self._kept)
+
+
+def _read_positions(path: Path) -> dict[str, Place]:
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        return {name: Place(**place) for name, place in json.loads(path.read_text()).items()}
+    return {}
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

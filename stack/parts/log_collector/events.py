@@ -1,0 +1,80 @@
+"""What a line of a log tells: its fields where it is JSON, and which kind of trouble it is about."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+TRACEBACK, PANIC, FATAL, LOGIN = "traceback", "panic", "fatal", "login"
+POSTGRES = "postgres"
+
+_BOT_TOKEN = re.compile(r"/bot\d+:[\w-]+")
+_POSTGRES = re.compile(r"^[^\[]*\[\d+\] (?:[^@]*@\S* )?(FATAL|PANIC):  (.*)")
+_REFUSED = re.compile(r"authentication failed for user|no pg_hba\.conf entry")
+# What clients are told while PostgreSQL starts and stops is no fault of its own.
+_USUAL = re.compile(r"the database system is |terminating .*due to (administrator command|idle-session timeout)")
+_NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}")
+_OURS = frozenset(
+    ("_time", "_msg", "_stream", "_stream_id", "environment", "part", "replica", "stream", "container", "cut")
+)
+_FIELDS = 32
+_FIELD_CHARACTERS = 4096
+_NESTED = 2
+
+
+def without_bot_token(text: str) -> str:
+    """Return `text` without the token in a URL of Telegram.
+
+    AlertManager before 0.35 logs that URL when it cannot connect (prometheus/alertmanager#5254).
+    """
+    return _BOT_TOKEN.sub("/bot<telegramBotToken>", text)
+
+
+def kinds(part: str) -> tuple[str, ...]:
+    """Return the kinds of trouble that are looked for in the lines of a part."""
+    return (TRACEBACK, PANIC, FATAL, LOGIN) if part == POSTGRES else (TRACEBACK,)
+
+
+def kinds_of(part: str, text: str, event: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield which kinds of trouble a line tells of. event: the line as JSON."""
+    if (event and event.get("exception")) or (event is None and "Traceback (most recent call last)" in text):
+        yield TRACEBACK
+    if part == POSTGRES and (found := _POSTGRES.match(text)):
+        if found[1] == "PANIC":
+            yield PANIC
+        elif _REFUSED.search(found[2]):
+            yield LOGIN
+        elif not _USUAL.match(found[2]):
+            yield FATAL
+
+
+def event_of(text: str) -> Mapping[str, Any] | None:
+    """Return a line as JSON; None where it is other text."""
+    if not text.startswith("{"):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def fields(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield single values of an event, nested ones with dotted names. No application can take a name of ours.
+
+    What is left out, such as a list, is in the text of the line all the same.
+    """
+    waiting, count = [("", event)], 0
+    while waiting:
+        before, values = waiting.pop(0)
+        for key, value in values.items():
+            name = f"{before}{key}"
+            if isinstance(value, dict) and before.count(".") < _NESTED:
+                waiting.append((f"{name}.", value))
+            elif isinstance(value, str | int | float) and _NAME.fullmatch(name) and name not in _OURS:
+                count += 1
+                yield name, str(value).lower() if isinstance(value, bool) else str(value)[:_FIELD_CHARACTERS]
+            if count == _FIELDS:
+                return

@@ -1,0 +1,124 @@
+"""The engine's log files of one container: open, from the oldest to the newest, and how far each one is read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+READ_BYTES = 256 * 1024
+_FIRST_BYTES = 512
+
+
+@dataclass(eq=False)
+class LogFile:
+    """One file. It stays open while it exists, so that nothing is lost where the engine removes it.
+
+    While it is open no other file gets its inode number, by which it is known after the engine has renamed it.
+    """
+
+    descriptor: int
+    inode: int
+    offset: int = 0
+    done: bool = False
+    """Whether it is read, and a newer file has taken its place."""
+    first: str = ""
+    """Hash of its first line, by which a position of an earlier run is told from that of another file."""
+
+    def fingerprint(self) -> str:
+        """Return the hash of the first line; empty until the line is complete."""
+        if not self.first:
+            line, end, _ = os.pread(self.descriptor, _FIRST_BYTES, 0).partition(b"\n")
+            if end or len(line) == _FIRST_BYTES:
+                self.first = hashlib.sha256(line).hexdigest()[:16]
+        return self.first
+
+    def read(self) -> bytes:
+        """Return what comes next, up to `READ_BYTES`."""
+        if os.fstat(self.descriptor).st_size < self.offset:
+            # Somebody has emptied it by hand.
+            self.offset, self.first = 0, ""
+        return os.pread(self.descriptor, READ_BYTES, self.offset)
+
+    def unread(self) -> int:
+        """Return how many bytes are not read yet."""
+        return 0 if self.done else max(0, os.fstat(self.descriptor).st_size - self.offset)
+
+    def unread_lines(self) -> int:
+        """Return how many lines are not read yet."""
+        count, at = 0, self.offset
+        while data := os.pread(self.descriptor, READ_BYTES, at):
+            count, at = count + data.count(b"\n"), at + len(data)
+        return count
+
+    def removed(self) -> bool:
+        """Tell whether the engine has removed it."""
+        return os.fstat(self.descriptor).st_nlink == 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in a file, which stays one when the file is closed."""
+
+    inode: int
+    first: str
+    offset: int
+
+
+@dataclass(eq=False)
+class Source:
+    """A container of the environment."""
+
+    container: str
+    folder: Path
+    part: str
+    replica: str
+    files: list[LogFile] = field(default_factory=list)
+    pieces: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    """Unfinished lines: stdout or stderr -> moment of the first piece, text so far, length of the whole."""
+    safe: Place | None = None
+    """From where on a later run reads: before the first piece of an unfinished line."""
+    quiet_since: float = 0.0
+
+    @property
+    def unread(self) -> list[LogFile]:
+        """The files that are not read to their end, the oldest first."""
+        return [file for file in self.files if not file.done]
+
+    def note(self, file: LogFile) -> None:
+        """Let a later run begin here, unless a line is unfinished."""
+        if not self.pieces and file.fingerprint():
+            self.safe = Place(file.inode, file.first, file.offset)
+
+    def open(self) -> None:
+        """Open the files that are not open yet, and close those that are read and removed."""
+        for file in [file for file in self.files if file.done and file.removed()]:
+            self.files.remove(file)
+            os.close(file.descriptor)
+        there = {file.inode for file in self.files}
+        log = self.folder / f"{self.container}-json.log"
+        # The engine gives a file that it has rotated a number, and the oldest one the highest.
+        for path in (*(log.with_name(f"{log.name}.{number}") for number in range(9, 0, -1)), log):
+            try:
+                if path.stat().st_ino in there:
+                    continue
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            inode = os.fstat(descriptor).st_ino
+            if inode in there:  # it was rotated between the two questions
+                os.close(descriptor)
+                continue
+            there.add(inode)
+            self.files.append(LogFile(descriptor, inode))
+
+    def resume(self, place: Place) -> bool:
+        """Go on where an earlier run ended. Return False where that file is gone: all that are left are newer."""
+        for number, file in enumerate(self.files):
+            if file.inode == place.inode and file.fingerprint() == place.first:
+                for earlier in self.files[:number]:
+                    earlier.done = True
+                file.offset = place.offset
+                return True
+        return False

@@ -1,0 +1,1 @@
+"""VictoriaLogs: the store in which the logs of all containers are searched."""
