@@ -37,6 +37,7 @@ WORKER =
 FRONTEND =
 SINCE =
 GREP =
+SEARCH =
 TO =
 BACKUP =
 FROM =
@@ -100,9 +101,9 @@ open: bootstrap ## Print the address of the start page, and open it where there 
 tunnel: bootstrap ## Forward the ports of an engine's host (ssh://…) to the same ports here, until Ctrl-C
 	@$(SAMOKODER) tunnel $(ARGS)
 
-logs: bootstrap ## Show the log of PART=…, without it of all parts: TAIL=100, SINCE=2h, GREP=…, FOLLOW=1; raw: ARGS=--json
+logs: bootstrap ## Show the log of PART=…, without it of all parts: TAIL=100, SINCE=2h, GREP=…, FOLLOW=1; SEARCH=words: in all that is collected
 	@$(SAMOKODER) logs $(if $(filter 1,$(FOLLOW)),--follow) $(if $(TAIL),--tail "$(TAIL)") $(if $(SINCE),--since "$(SINCE)") \
-		$(if $(GREP),--grep "$(GREP)") $(if $(PART),"$(PART)") $(ARGS)
+		$(if $(GREP),--grep "$(GREP)") $(if $(SEARCH),--search '$(subst ','\'',$(SEARCH))') $(if $(PART),"$(PART)") $(ARGS)
 
 deploy: bootstrap ## Deploy API=… WORKER=… FRONTEND=…: digests, contract, stack file, preview, question, up. ARGS=--write-only
 	@$(SAMOKODER) deploy $(if $(API),--api "$(API)") $(if $(WORKER),--worker "$(WORKER)") \

@@ -20,6 +20,7 @@ SECONDS: Mapping[str, int] = {
     "caddy": 105,
     "postgres_exporter": 20,
     "redis_exporter": 20,
+    "victoria_logs": 45,
     # Bases and images.
     "Debian base": 60,
     "BusyBox base": 5,

@@ -30,6 +30,10 @@ from stack.parts.grafana import overview
 from stack.parts.grafana import spec as grafana
 from stack.parts.ingress import rules as ingress_rules
 from stack.parts.ingress import spec as ingress
+from stack.parts.log_collector import rules as log_collector_rules
+from stack.parts.log_collector import spec as log_collector
+from stack.parts.logs import rules as logs_rules
+from stack.parts.logs import spec as logs
 from stack.parts.node_exporter import drift_rules
 from stack.parts.node_exporter import rules as node_exporter_rules
 from stack.parts.node_exporter import spec as node_exporter
@@ -75,6 +79,8 @@ PARTS: Mapping[str, Callable[[Environment], ServiceSpec | Iterable[ServiceSpec]]
     "node_exporter": node_exporter.spec,
     "cadvisor": cadvisor.spec,
     "blackbox_exporter": blackbox_exporter.spec,
+    "logs": logs.spec,
+    "log_collector": log_collector.spec,
 }
 
 # The order of the groups in the rule file, where cAdvisor's group comes between these two tuples: another order would
@@ -88,7 +94,15 @@ _RULES_OF_THE_APPLICATION = (
     redis_rules,
     backup_rules,
 )
-_OTHER_RULES = (drift_rules, node_exporter_rules, prometheus_rules, alertmanager_rules, blackbox_exporter_rules)
+_OTHER_RULES = (
+    drift_rules,
+    node_exporter_rules,
+    prometheus_rules,
+    alertmanager_rules,
+    blackbox_exporter_rules,
+    logs_rules,
+    log_collector_rules,
+)
 
 _DASHBOARDS = (
     overview,

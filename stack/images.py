@@ -27,6 +27,7 @@ PartName = Literal[
     "blackbox_exporter",
     "cadvisor",
     "caddy",
+    "logs",
     "python",
 ]
 
@@ -91,8 +92,13 @@ IMAGES: Mapping[PartName, Image] = MappingProxyType(
             name="Caddy",
             reference="caddy:2.11.4-alpine@sha256:5f5c8640aae01df9654968d946d8f1a56c497f1dd5c5cda4cf95ab7c14d58648",
         ),
+        # 1.52 has no program for a health check: its base is distroless. This one is Alpine with BusyBox' wget.
+        "logs": Image(
+            name="VictoriaLogs",
+            reference="victoriametrics/victoria-logs:v1.51.0@sha256:e16dd33a95623cc21730cf5285344ed9f97419eeaff7d24b039c135beb85ee7e",
+        ),
         "python": Image(
-            name="Python, base of the reference application",
+            name="Python, base of the reference application, and what collects the logs",
             reference="python:3.13.15-slim-trixie@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b",
         ),
     }

@@ -186,6 +186,13 @@ RECIPES: dict[str, Recipe] = {
         env={"XDG_CONFIG_HOME": "/config", "XDG_DATA_HOME": "/data"},
         ports=(80, 443, 2019),
     ),
+    "logs": Recipe(
+        base="busybox",
+        programs={"/victoria-logs-prod": "victoria_logs/victoria-logs-prod"},
+        version_command=("/victoria-logs-prod", "-version"),
+        entrypoint=("/victoria-logs-prod",),
+        ports=(9428,),
+    ),
     "cadvisor": Recipe(
         base="busybox",
         programs={"/usr/bin/cadvisor": "cadvisor/cadvisor"},

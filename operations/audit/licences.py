@@ -54,6 +54,7 @@ IMAGE_LICENCES: Mapping[PartName, str] = {
     "blackbox_exporter": "Apache-2.0",
     "cadvisor": "Apache-2.0",
     "caddy": "Apache-2.0",
+    "logs": "Apache-2.0",
     "python": "PSF-2.0",
 }
 """Licence of the software that an image is named after; packages of the base system have theirs in the image."""

@@ -1,4 +1,8 @@
-"""`samokoder logs`: what the parts of an environment have written, one line for each event."""
+"""`samokoder logs`: what the parts of an environment have written, one line for each event.
+
+The engine keeps the last lines of each container. With `--search` VictoriaLogs is asked, which also has older ones and
+those of containers that are gone.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 TAIL = 100
+SEARCHED = 1000
+"""Lines that a search shows at most, unless --tail says another number."""
 _AGO = re.compile(r"(\d+)\s*(s|m|min|h|d)")
 _REMOVED = (404, 409)
 """What the engine answers for a container that is gone, and for one that it is removing."""
@@ -36,12 +42,21 @@ def logs(
         str, typer.Argument(help="Part, as in the table of `status`; `api`: all its replicas. Without one: all parts.")
     ] = "",
     env: EnvironmentName = "staging",
+    *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as new lines come.")] = False,
     tail: Annotated[
         int | None,
         typer.Option(help=f"So many of the last lines of each part: {TAIL}, and with --since all.", min=0),
     ] = None,
     since: Annotated[str, typer.Option(help="From then on: 10m, 2h, 1d, or '2026-11-23 10:05:00+03'.")] = "",
+    search: Annotated[
+        str,
+        typer.Option(
+            help="Search the logs that are collected, also of containers that are gone: words, 'begin*', "
+            "'\"a phrase\"', 'level:error'."
+        ),
+    ] = "",
+    searched_part: Annotated[str, typer.Option("--part", help="As PART.")] = "",
     grep: Annotated[str, typer.Option(help="Only lines in which this regular expression is found.")] = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="As JSON, one object a line: part, at, event or text; nothing is cut.")
@@ -52,6 +67,12 @@ def logs(
 
     wanted = _pattern(grep)
     begin = since_when(since)
+    part = part or searched_part
+    if search:
+        if follow:
+            raise typer.BadParameter("does not go with --search", param_hint="--follow")
+        _searched(env, search, part=part, since=begin, limit=tail or SEARCHED, wanted=wanted, as_json=as_json)
+        return
     if tail is None and not since:
         tail = TAIL
     workspace = common.workspace_of(env)
@@ -74,6 +95,40 @@ def logs(
                 show(line)
     finally:
         client.close()
+
+
+def _searched(
+    env: str,
+    words: str,
+    *,
+    part: str,
+    since: float | None,
+    limit: int,
+    wanted: Callable[[Line], bool],
+    as_json: bool,
+) -> None:
+    """Show what VictoriaLogs finds. limit: so many lines at most, the newest."""
+    from operations.engine import log_search, reach  # noqa: PLC0415 - they take their time
+    from stack.spec.rotation import label  # noqa: PLC0415 - the same
+    from stack.spec.secrets import LOGS_WEB  # noqa: PLC0415 - the same
+
+    workspace = common.workspace_of(env)
+    environment = workspace.settings()
+    if why := log_search.off(environment):
+        raise ProjectError(why)
+
+    def password() -> str:
+        return workspace.open_made().secrets()[label(LOGS_WEB)]
+
+    with reach.opened(environment) as url:
+        address = url(environment.settings.logs)
+        lines = log_search.search(environment, address, words, part=part, since=since, limit=limit, password=password)
+    show = _writer([line.part for line in lines], as_json=as_json)
+    for line in filter(wanted, lines):
+        show(line)
+    if len(lines) == limit:
+        told = f"These are the newest {limit} lines, there may be more: --tail {10 * limit}, or a shorter --since"
+        common.terminal(stderr=True).print(told, markup=False, soft_wrap=True)
 
 
 def since_when(text: str, now: datetime | None = None) -> float | None:
@@ -149,9 +204,10 @@ def _lines(name: str, container: Container, *, follow: bool, tail: int | None, s
         common.terminal(stderr=True).print(told, markup=False, soft_wrap=True)
 
 
-def _writer(found: Mapping[str, Container], *, as_json: bool) -> Callable[[Line], None]:
+def _writer(parts: Iterable[str], *, as_json: bool) -> Callable[[Line], None]:
     """Return a function that writes a line: with its part's name where there are several, cut for a terminal."""
-    names = max(map(len, found)) if len(found) > 1 else 0
+    different = {*parts}
+    names = max(map(len, different)) if len(different) > 1 else 0
     from rich.console import Console  # noqa: PLC0415 - it takes its time
 
     width = Console().width if sys.stdout.isatty() else None

@@ -25,9 +25,14 @@ _FIRST = (
     ("Samokoder", "ingress", ""),
     ("alerts", "prometheus", "/alerts"),
     ("silences", "alertmanager", ""),
+    ("logs", "logs", "/select/vmui/"),
 )
 """Name, part and path of each page, in the order in which a person opens them to see whether the stack is healthy."""
-_WITHOUT_A_REGISTRY = (("Samokoder", "ingress", ""), ("alerts, silences", "alertmanager", ""))
+_WITHOUT_A_REGISTRY = (
+    ("Samokoder", "ingress", ""),
+    ("alerts, silences", "alertmanager", ""),
+    ("logs", "logs", "/select/vmui/"),
+)
 """The same on a host without Grafana's image: Prometheus may have no pages there, and AlertManager has one of ours."""
 
 

@@ -30,11 +30,11 @@ def used_by_name(environment: Environment) -> dict[str, str]:
 
 
 def _image_names(environment: Environment) -> list[str]:
-    # Every part except the ingress has the name of its image.
+    # Every part has the name of its image, except the ingress and what collects the logs.
     running = {"caddy" if part == "ingress" else part for part in environment.running()}
     names: list[str] = [name for name in IMAGES if name in running]
     reference = ("api", "worker", *(("frontend",) if "frontend" in running else ()))
-    if any(getattr(environment.settings, part).image is None for part in reference):
+    if "log_collector" in running or any(getattr(environment.settings, part).image is None for part in reference):
         names.append("python")
     if "backup" in running:
         names.append("backup")

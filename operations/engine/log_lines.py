@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from operations.engine.redaction import without_bot_token
+from stack.parts.log_collector.events import without_bot_token
 
 _MESSAGE = ("event", "msg", "message")
 _NOT_SHOWN = frozenset({"timestamp", "ts", "time", "level", "part", "logger", "stack_info"})

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 _SHORTEST_SECRET = 6
 """Characters. A shorter secret, as the application may have, stays as it is: its text occurs in ordinary words too."""
-_BOT_TOKEN = re.compile(r"/bot\d+:[\w-]+")
 
 
 def without(secrets: Mapping[str, str], text: str) -> str:
@@ -35,11 +33,3 @@ def in_every_form(secrets: Mapping[str, str]) -> dict[str, str]:
         if password:
             found[f"{name}: password"] = password
     return {name: value for name, value in found.items() if len(value) >= _SHORTEST_SECRET}
-
-
-def without_bot_token(text: str) -> str:
-    """Return `text` without the token in a URL of Telegram.
-
-    AlertManager before 0.35 logs that URL when it cannot connect (prometheus/alertmanager#5254).
-    """
-    return _BOT_TOKEN.sub("/bot<telegramBotToken>", text)

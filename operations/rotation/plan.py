@@ -18,7 +18,7 @@ from stack.settings.keys import key_of
 from stack.settings.rotation import Phase
 from stack.spec.files import SALT
 from stack.spec.rotation import SLOTTED, label
-from stack.spec.secrets import GENERATED, WEB_PASSWORDS, secret_names
+from stack.spec.secrets import GENERATED, LOGS_WEB, WEB_PASSWORDS, secret_names
 
 NEVER: Mapping[str, str] = {
     "app_secret_key": "the application's stored data is encrypted under it, and a new one could read none of it",
@@ -83,6 +83,8 @@ def refusal(environment: Environment, secret: str) -> str:
     if configured in environment.configured_secrets:
         return f"it is configured ({key_of(configured)}): whoever issued it makes a new one"
     if secret not in secret_names(environment) and secret != "workspace_backup":  # noqa: S105 - a name
+        if secret == LOGS_WEB and "logs" in environment.absent:
+            return f"the logs are not collected here ({key_of('logs', 'enabled')})"
         if secret in WEB_PASSWORDS:
             return f"no password is asked for here ({key_of('basic_auth')})"
         if (secret in _OF_BACKUPS and not environment.settings.backup.enabled) or secret == "backup_encryption_key":  # noqa: S105 - a name

@@ -1,4 +1,4 @@
-"""Basic authentication of Prometheus and AlertManager: their servers get a hash, their clients get the password.
+"""Basic authentication: Prometheus' and AlertManager's servers get a hash, VictoriaLogs and all clients the password.
 
 exporter-toolkit's `web.config.file` guards every path, so health checks and scrapes need the password too; they read it
 from a file.
@@ -53,7 +53,12 @@ def password_files(*secrets: str) -> Files:
 
 def login(secret: str) -> Mapping[str, str]:
     """Return the client's login, in the form that all of Prometheus' programs read."""
-    return {"username": USER, "password_file": f"{FOLDER}/{_file(secret)}"}
+    return {"username": USER, "password_file": file_of(secret)}
+
+
+def file_of(secret: str) -> str:
+    """Return the path of the file with a password, in the container of a client."""
+    return f"{FOLDER}/{_file(secret)}"
 
 
 def basic_auth(secret: str) -> dict[str, Any]:

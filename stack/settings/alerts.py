@@ -166,6 +166,15 @@ class Alerts(Model):
     backup_volume_free_percent: PercentOf = Field(
         15.0, description="BackupVolumeAlmostFull: space left where the backups are, in %.", examples=[20.0]
     )
+    log_tracebacks: PositiveNumber = Field(
+        5.0, description="LogTracebacks: tracebacks that a part logs in ten minutes.", examples=[1.0]
+    )
+    postgres_fatal_lines: PositiveNumber = Field(
+        5.0, description="PostgresFatalLogged: lines with FATAL in ten minutes.", examples=[20.0]
+    )
+    postgres_refused_logins: PositiveNumber = Field(
+        10.0, description="PostgresLoginsRefused: refused logins in ten minutes.", examples=[3.0]
+    )
     prometheus_series: PositiveNumber = Field(
         30000.0, description="PrometheusTooManySeries: series in memory.", examples=[100000.0]
     )

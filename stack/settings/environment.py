@@ -71,7 +71,7 @@ class Environment(Model):
 
     @property
     def basic_auth(self) -> bool:
-        """Whether Prometheus and AlertManager ask for a password."""
+        """Whether Prometheus, AlertManager and VictoriaLogs ask for a password."""
         asked = self.settings.basic_auth
         return asked == "always" or (asked == "production" and self.settings.production)
 
@@ -93,6 +93,8 @@ class Environment(Model):
             names.add("migrations")
         if not self.settings.backup.enabled:
             names |= {"backup", "drill"}
+        if not self.settings.logs.enabled:
+            names |= {"logs", "log_collector"}
         if not self.settings.workspace.path:
             names.add("workspace")
         if self.managed_database:

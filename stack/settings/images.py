@@ -25,8 +25,11 @@ class Images(Model):
     cadvisor: Image | None = Field(None, description="cAdvisor.", examples=["sha256:" + "0" * 64])
     blackbox_exporter: Image | None = Field(None, description="Blackbox exporter.", examples=["sha256:" + "0" * 64])
     caddy: Image | None = Field(None, description="Caddy, the ingress.", examples=["sha256:" + "0" * 64])
+    logs: Image | None = Field(None, description="VictoriaLogs.", examples=["sha256:" + "0" * 64])
     python: Image | None = Field(
-        None, description="Base of the reference application.", examples=["sha256:" + "0" * 64]
+        None,
+        description="Base of the reference application, and Python of what collects the logs.",
+        examples=["sha256:" + "0" * 64],
     )
     backup: Image | None = Field(
         None,

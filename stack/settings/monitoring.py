@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stack.settings.part import Health, Published
+from stack.settings.part import Health, PartSettings, Published
 from stack.settings.types import Cpus, Duration, MemoryMib, Model, Port, Size, seconds
 
 
@@ -177,6 +177,49 @@ class GrafanaSettings(WebPages):
         default_factory=lambda: Health(start_period_seconds=60, wait_timeout_seconds=240),
         description="Health check timing.",
         examples=[{"waitTimeoutSeconds": 300}],
+    )
+
+
+class LogsSettings(WebPages):
+    """VictoriaLogs, in which the logs of all containers are searched."""
+
+    enabled: bool = Field(
+        True,
+        description="Whether the logs of all containers are collected in one place. Without it the engine keeps 30 MB "
+        "of each container, as ever.",
+        examples=[False],
+    )
+    port: Port = Field(9428, description="Port on the host.", examples=[9428])
+    memory_mib: MemoryMib = Field(192, description="Memory limit in MiB; a third of it is for caches.", examples=[512])
+    cpus: Cpus = Field(0.5, description="CPU limit in cores.", examples=[0.5])
+    retention_time: str = Field(
+        "14d", pattern=r"^[1-9][0-9]*(d|w|y)$", description="How long lines are kept: whole days.", examples=["30d"]
+    )
+    retention_size: Size = Field(
+        "2GB",
+        description="How much disk they may take; the oldest days go first. A million lines take some 40 MB.",
+        examples=["10GB"],
+    )
+
+
+class LogCollectorSettings(PartSettings):
+    """What reads the containers' logs and sends them to VictoriaLogs."""
+
+    memory_mib: MemoryMib = Field(64, description="Memory limit in MiB; it takes 25.", examples=[128])
+    cpus: Cpus = Field(0.25, description="CPU limit in cores: 8,000 lines a second.", examples=[0.5])
+    buffer_mib: int = Field(
+        256,
+        ge=10,
+        le=1_000_000,
+        description="How much of log files that the engine has removed may wait on its disk for VictoriaLogs, in MiB. "
+        "Beyond it the oldest lines are dropped, and LogLinesDropped says so.",
+        examples=[1024],
+    )
+    health: Health = Field(
+        # Each check starts Python.
+        default_factory=lambda: Health(interval_seconds=15, retries=3),
+        description="Health check timing.",
+        examples=[{"retries": 10}],
     )
 
 

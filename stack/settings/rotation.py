@@ -36,6 +36,7 @@ class Rotation(Model):
     )
     prometheus_web: int = Field(1, ge=1, description="Password of Prometheus' web pages and API.", examples=[2])
     alertmanager_web: int = Field(1, ge=1, description="Password of AlertManager's web pages and API.", examples=[2])
+    logs_web: int = Field(1, ge=1, description="Password of VictoriaLogs' web pages and API.", examples=[2])
 
 
 Phase = Literal["", "prepare", "overlap"]

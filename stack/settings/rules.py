@@ -77,8 +77,8 @@ def _ports(environment: Environment) -> Iterator[int]:
 
 
 def _access_rules(environment: Environment) -> Iterator[Mistake]:
-    """Yield a mistake if Prometheus or AlertManager has no password and is not on loopback."""
-    for name in ("prometheus", "alertmanager"):
+    """Yield a mistake if Prometheus, AlertManager or VictoriaLogs has no password and is not on loopback."""
+    for name in sorted({"prometheus", "alertmanager", "logs"} - environment.absent):
         part: Published = getattr(environment.settings, name)
         if not environment.basic_auth and not ipaddress.ip_address(part.bind_address).is_loopback:
             yield Mistake(

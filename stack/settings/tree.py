@@ -25,6 +25,8 @@ from stack.settings.monitoring import (
     BlackboxExporterSettings,
     CadvisorSettings,
     GrafanaSettings,
+    LogCollectorSettings,
+    LogsSettings,
     NodeExporterSettings,
     PostgresExporterSettings,
     PrometheusSettings,
@@ -63,8 +65,8 @@ class Settings(Model):
     )
     basic_auth: Literal["production", "always", "never"] = Field(
         "production",
-        description="Where Prometheus and AlertManager ask for a password (user samokoder): in `production` alone, "
-        "`always` or `never`. Without it they must stay on loopback.",
+        description="Where Prometheus, AlertManager and VictoriaLogs ask for a password (user samokoder): in "
+        "`production` alone, `always` or `never`. Without it they must stay on loopback.",
         examples=["always"],
     )
     unavailable: list[Literal["grafana"]] = Field(
@@ -206,6 +208,12 @@ class Settings(Model):
     )
     blackbox_exporter: BlackboxExporterSettings = Field(
         default_factory=BlackboxExporterSettings, description="Blackbox exporter.", examples=[{"port": 9115}]
+    )
+    logs: LogsSettings = Field(
+        default_factory=LogsSettings, description="VictoriaLogs.", examples=[{"retentionTime": "30d"}]
+    )
+    log_collector: LogCollectorSettings = Field(
+        default_factory=LogCollectorSettings, description="What collects the logs.", examples=[{"bufferMib": 1024}]
     )
     alerts: Alerts = Field(
         default_factory=Alerts, description="From where on an alert fires.", examples=[{"llmCostUsdPerHour": 50.0}]

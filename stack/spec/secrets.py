@@ -19,10 +19,11 @@ PASSWORD_LENGTH = 40
 KEY_LENGTH = 86
 
 
-# Passwords of web pages: their servers get only the bcrypt hash, their clients get the password.
+# Passwords of web pages: Prometheus and AlertManager get only the bcrypt hash, VictoriaLogs and clients the password.
 PROMETHEUS_WEB = "prometheus_web"
 ALERTMANAGER_WEB = "alertmanager_web"
-WEB_PASSWORDS = (PROMETHEUS_WEB, ALERTMANAGER_WEB)
+LOGS_WEB = "logs_web"
+WEB_PASSWORDS = (PROMETHEUS_WEB, ALERTMANAGER_WEB, LOGS_WEB)
 
 
 def bcrypt_of(secret: str) -> str:
@@ -68,6 +69,7 @@ GENERATED = {
     "grafana_secret_key": Generated(rotates=False, opens_what_is_kept=True),
     PROMETHEUS_WEB: Generated(),
     ALERTMANAGER_WEB: Generated(),
+    LOGS_WEB: Generated(),
 }
 OPENS_WHAT_IS_KEPT = frozenset(name for name, generated in GENERATED.items() if generated.opens_what_is_kept)
 """Secrets that are always in the state and protected there, even if unused or replaced by a configured value."""
@@ -96,4 +98,5 @@ def secret_names(environment: Environment) -> list[str]:
     absent |= set() if environment.settings.workspace.path else {"workspace_backup"}
     absent |= set() if environment.offsite else {"backup_encryption_key"}
     absent |= set() if environment.basic_auth else set(WEB_PASSWORDS)
+    absent |= {LOGS_WEB} if "logs" in environment.absent else set()
     return sorted((set(GENERATED) - absent) | environment.configured_secrets)

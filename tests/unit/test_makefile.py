@@ -54,6 +54,7 @@ TYPED = {
     "TAIL": "logs",
     "SINCE": "logs",
     "GREP": "logs",
+    "SEARCH": "logs",
     "IMAGE": "check-image",
     "KIND": "backup",
     "PROJECT": "import-compose",

@@ -7,6 +7,7 @@ from stack.monitoring.panels import PER_SECOND, UP, Limit, Panel, Query, figure,
 from stack.monitoring.promql import counted, or_zero, total
 from stack.parts.alertmanager.panels import ALERTMANAGER, alerts_now, notifications
 from stack.parts.blackbox_exporter.panels import pages, probes_now
+from stack.parts.log_collector.panels import kept_and_told, on_their_way
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 
@@ -40,6 +41,7 @@ def describe(environment: Environment) -> Board:
             Row("From Prometheus to AlertManager", _handover()),
             Row("AlertManager", alerts_now(), notifications() if environment.alert_ways else []),
             Row("Probes", probes_now(environment), pages(environment.settings.alerts)),
+            *([Row("Logs", on_their_way(), kept_and_told(environment))] if "logs" not in environment.absent else []),
         ],
     )
 

@@ -23,6 +23,7 @@ from tests.render.rule_cases import (
     host,
     ingress,
     llm,
+    logs,
     postgres,
     probes,
     prometheus,
@@ -34,7 +35,7 @@ from tests.render.rule_cases.model import Case
 __all__ = ["Case", "cases", "rules_tests"]
 
 APPLICATION = (api, ingress, llm, worker, postgres, redis, backups)
-MODULES = (*APPLICATION, containers, drift, host, prometheus, alertmanager, probes)
+MODULES = (*APPLICATION, containers, drift, host, prometheus, alertmanager, probes, logs)
 
 
 def cases(environment: Environment) -> Iterator[Case]:

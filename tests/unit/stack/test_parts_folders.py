@@ -21,6 +21,8 @@ WITHOUT = {
     "grafana/dashboard": "it is scraped for TargetDown alone; overview.py is the first page that it shows",
     "grafana/rules": "it is probed and scraped as every part, and nothing depends on it",
     "ingress/dashboard": "its panels are on the dashboard of the API, whose requests it hands on",
+    "log_collector/dashboard": "its panels are on the dashboard of Prometheus, beside those of the monitoring",
+    "logs/dashboard": "its panels are on the dashboard of Prometheus, and its own pages show the lines",
     "node_exporter/dashboard": "the host's panels are on the dashboard of the containers",
     "worker/dashboard": "its jobs and the language models are on the first page, grafana/overview.py",
 }

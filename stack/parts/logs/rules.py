@@ -1,0 +1,54 @@
+"""The store of the logs. That it is down or out of reach is said by the alerts that every part has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from stack.monitoring.alerts import Alert, Group, Text
+from stack.parts.logs.spec import PART
+from stack.settings.environment import Environment
+from stack.spec.service import ServiceSpec
+
+OURS = f'job="{PART}"'
+FULL_RATIO = 0.9
+DATA = f"sum by (job) (vl_data_size_bytes{{{OURS}}})"
+MOST = f"max by (job) (vl_max_disk_space_usage_bytes{{{OURS}}})"
+READ_ONLY = f"max by (job) (vl_storage_is_read_only{{{OURS}}})"
+
+alert = partial(Alert, service=PART, dashboard="samokoder-monitoring")
+
+
+def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
+    """Return the rules: none where the logs are not collected."""
+    return Group(name="logs", rules=[] if PART in environment.absent else [_full(), _short()])
+
+
+def _full() -> Alert:
+    return alert(
+        name="LogStoreFull",
+        expression=f"{READ_ONLY} == 1",
+        wait="1m",
+        severity="warning",
+        summary=Text(en="VictoriaLogs takes no lines any more", ru="VictoriaLogs больше не принимает строки"),
+        description=Text(
+            en="Less than 10 MB of its disk are free. New lines wait in the collector's buffer, then they are dropped.",
+            ru="На диске осталось меньше 10 МБ. Новые строки ждут в буфере сборщика, потом теряются.",
+        ),
+    )
+
+
+def _short() -> Alert:
+    return alert(
+        name="LogsKeptTooShort",
+        expression=f"{DATA} / {MOST} > {FULL_RATIO}",
+        wait="1h",
+        severity="info",
+        summary=Text(en="the oldest logs go before their time", ru="старые логи удаляются раньше срока"),
+        description=Text(
+            en="They take {{ $value | humanizePercentage }} of samokoder:logs.retentionSize; beyond it the oldest day "
+            "goes, whatever retentionTime says.",
+            ru="Занято {{ $value | humanizePercentage }} от samokoder:logs.retentionSize; сверх этого удаляется самый "
+            "старый день, что бы ни было в retentionTime.",
+        ),
+    )
