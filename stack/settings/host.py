@@ -11,7 +11,7 @@ from stack.settings.types import Model, Network
 class Host(Model):
     """Memory and cores of the host; the limits of the parts must fit into them."""
 
-    memory_mib: int = Field(5632, ge=512, description="Memory of the host in MiB.", examples=[8192])
+    memory_mib: int = Field(5888, ge=512, description="Memory of the host in MiB.", examples=[8192])
     cpus: int = Field(2, ge=1, description="Cores of the host.", examples=[4])
 
 

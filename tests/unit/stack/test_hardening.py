@@ -149,6 +149,7 @@ def test_a_part_is_mounted_its_own_files_read_only_and_after_the_carrier(case: s
         # Each reads what the other one writes.
         allowed |= {f"{recording.environment.prefix}-drill-scratch"} if part in {"backup", "drill"} else set()
         allowed |= {f"{recording.environment.prefix}-backup-data"} if part == "drill" else set()
+        allowed |= {f"{recording.environment.prefix}-{part}-scratch"} if part == "log-collector" else set()
         allowed |= {str(recording.carriers()[part].inputs["name"])} if part in recording.carriers() else set()
         assert mounted <= allowed, f"{part} mounts another part's volume: {mounted - allowed}"
 

@@ -28,6 +28,8 @@ JOINS = {
     "node-exporter": MEASURING,
     "cadvisor": MEASURING,
     "blackbox-exporter": MONITORED,
+    "logs": MEASURING,
+    "log-collector": {"monitoring"},
     "backup": {"data", "monitoring"},
     "drill": set(),
 }
@@ -44,6 +46,7 @@ INSIDE_ONLY = {
     "worker",
     "backup",
     "drill",
+    "log-collector",
 }
 
 
@@ -127,6 +130,7 @@ def test_the_host_ports_are_those_of_the_original_installation() -> None:
         "node-exporter": 9100,
         "cadvisor": 8080,
         "blackbox-exporter": 9115,
+        "logs": 9428,
     }, "people and their bookmarks know these"
 
 

@@ -217,6 +217,7 @@ def test_a_managed_server_leaves_no_local_password_behind() -> None:
         "secret-grafana-secret-key",
         "secret-prometheus-web",
         "secret-alertmanager-web",
+        "secret-logs-web",
         # They open what was there before the servers were managed ones, and copies of it elsewhere.
         *("secret-postgres-superuser", "secret-redis-keeper", "secret-backup-encryption-key"),
     }, "a password that nothing checks is only there to be stolen"

@@ -31,11 +31,12 @@ MOUNTED_AT = {
     "grafana": "/var/lib/grafana",
     "alertmanager": "/alertmanager",
     "backup": "/backups",
+    "logs": "/var/tmp",  # noqa: S108 - the same
 }
 # Name of a volume -> its part, where that is another one.
 PART = {"caddy": "ingress"}
 # Setting of the part -> the volume that its compose file had.
-COMPOSE = {part: f"compose_{part}_data" for part in MOUNTED_AT.keys() - {"caddy", "backup"}}
+COMPOSE = {part: f"compose_{part}_data" for part in MOUNTED_AT.keys() - {"caddy", "backup", "logs"}}
 
 
 def data_volumes(recording: Recording) -> dict[str, str]:

@@ -929,6 +929,8 @@ def test_the_defaults_run_on_the_smallest_host_of_the_readme() -> None:
         "blackbox_exporter",
         "backup",
         "drill",
+        "logs",
+        "log_collector",
     }
     for part in environment.running().values():
         assert not isinstance(part, Published) or part.bind_address == "127.0.0.1"
