@@ -85,6 +85,11 @@ def seconds(duration: str) -> float:
     return int(number) * _SECONDS[unit]
 
 
+def bytes_of(size: str) -> int:
+    """Return a `Size` in bytes: `"2GB"` is 2,000,000,000."""
+    return int(size[:-2]) * 1000 ** (" MGT".index(size[-2]) + 1)
+
+
 def http_url(address: str, port: int) -> str:
     """Return the URL of a port on an IP address; an IPv6 address is put in brackets."""
     host = f"[{address}]" if ":" in address else address

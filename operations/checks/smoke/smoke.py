@@ -26,6 +26,7 @@ from operations.checks.smoke.asked import StackAsked, certificates
 from operations.checks.smoke.backups import backup_checks
 from operations.checks.smoke.entry import entry_checks
 from operations.checks.smoke.grafana import grafana_checks
+from operations.checks.smoke.logs import logs_checks
 from operations.checks.smoke.metrics import metrics_checks
 from operations.checks.smoke.pages import certificate_check, container_checks, page_checks
 from operations.checks.smoke.prometheus import rule_checks, target_checks
@@ -104,5 +105,5 @@ def every(asked: StackAsked) -> Iterator[Check]:
         (container_checks, page_checks, certificate_check, entry_checks),
         (metrics_checks, target_checks, rule_checks, alertmanager_checks),
     )
-    for kind in (*first, *second, needed_series.every, grafana_checks, backup_checks):
+    for kind in (*first, *second, needed_series.every, grafana_checks, logs_checks, backup_checks):
         yield from kind(asked)

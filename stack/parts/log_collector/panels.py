@@ -60,7 +60,7 @@ def kept_and_told(environment: Environment) -> list[Panel]:
             "Disk of the logs",
             "What VictoriaLogs keeps of what it may keep, on disk.",
             "percentunit",
-            Query(f"{store.DATA} / {store.MOST}", "kept"),
+            Query(store.kept(environment), "kept"),
             limits=[Limit(alert="LogsKeptTooShort", value=store.FULL_RATIO, severity="info")],
             top=1,
         ),

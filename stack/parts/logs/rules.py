@@ -8,12 +8,12 @@ from functools import partial
 from stack.monitoring.alerts import Alert, Group, Text
 from stack.parts.logs.spec import PART
 from stack.settings.environment import Environment
+from stack.settings.types import bytes_of
 from stack.spec.service import ServiceSpec
 
 OURS = f'job="{PART}"'
 FULL_RATIO = 0.9
 DATA = f"sum by (job) (vl_data_size_bytes{{{OURS}}})"
-MOST = f"max by (job) (vl_max_disk_space_usage_bytes{{{OURS}}})"
 READ_ONLY = f"max by (job) (vl_storage_is_read_only{{{OURS}}})"
 
 alert = partial(Alert, service=PART, dashboard="samokoder-monitoring")
@@ -21,7 +21,12 @@ alert = partial(Alert, service=PART, dashboard="samokoder-monitoring")
 
 def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     """Return the rules: none where the logs are not collected."""
-    return Group(name="logs", rules=[] if PART in environment.absent else [_full(), _short()])
+    return Group(name="logs", rules=[] if PART in environment.absent else [_full(), _short(environment)])
+
+
+def kept(environment: Environment) -> str:
+    """Return what the logs take of what they may take."""
+    return f"{DATA} / {bytes_of(environment.settings.logs.retention_size)}"
 
 
 def _full() -> Alert:
@@ -38,10 +43,10 @@ def _full() -> Alert:
     )
 
 
-def _short() -> Alert:
+def _short(environment: Environment) -> Alert:
     return alert(
         name="LogsKeptTooShort",
-        expression=f"{DATA} / {MOST} > {FULL_RATIO}",
+        expression=f"{kept(environment)} > {FULL_RATIO}",
         wait="1h",
         severity="info",
         summary=Text(en="the oldest logs go before their time", ru="старые логи удаляются раньше срока"),

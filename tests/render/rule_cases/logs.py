@@ -31,13 +31,13 @@ def _store() -> Iterator[Case]:
         description="Less than 10 MB of its disk are free. New lines wait in the collector's buffer, then they are "
         "dropped.",
     )
-    data, most = f'vl_data_size_bytes{{{STORE},type="storage"}}', f"vl_max_disk_space_usage_bytes{{{STORE}}}"
+    data = f'vl_data_size_bytes{{{STORE},type="storage"}}'
     index = f'vl_data_size_bytes{{{STORE},type="indexdb"}}'
     yield from pair(
         "LogsKeptTooShort",
         titles=("data and index together are near the limit", "the data alone is below it"),
-        fires={data: stays(1.9e9, 120), index: stays(5e7, 120), most: stays(2e9, 120)},
-        silent={data: stays(1.7e9, 120), index: stays(5e7, 120), most: stays(2e9, 120)},
+        fires={data: stays(1.9e9, 120), index: stays(5e7, 120)},
+        silent={data: stays(1.7e9, 120), index: stays(5e7, 120)},
         minute=90,
         labels=OF_STORE | {"severity": "info"},
         summary="the oldest logs go before their time",

@@ -54,11 +54,12 @@ from stack.settings.types import seconds
 from tests.fake_engine import FakeEngine, engine_at
 from tests.recording import case_config, environment_of, merged
 
-PASSWORDS = {"prometheus-web": "p" * 40, "alertmanager-web": "a" * 40, "grafana-admin": "g" * 40}
+PASSWORDS = {"prometheus-web": "p" * 40, "alertmanager-web": "a" * 40, "grafana-admin": "g" * 40, "logs-web": "l" * 40}
 LOGINS = {
     "prometheus": ("samokoder", PASSWORDS["prometheus-web"]),
     "alertmanager": ("samokoder", PASSWORDS["alertmanager-web"]),
     "grafana": ("admin", PASSWORDS["grafana-admin"]),
+    "logs": ("samokoder", PASSWORDS["logs-web"]),
 }
 
 
@@ -105,6 +106,7 @@ class World:
     mistakes: bool = False
     keeps: bool = False
     asked: list[str] = field(default_factory=list)
+    stored: dict[str, str] = field(default_factory=lambda: {"lines": "700", "parts": "19"})
 
     @cached_property
     def parts(self) -> list[Any]:
@@ -135,6 +137,7 @@ class World:
                 for rule in each["rules"]
             ]
             world.groups.append({"name": each["name"], "rules": loaded})
+        world.series["log_collector_behind_seconds"] = [({}, 1.0)]
         world.series["backup_last_exit_code"] = [({}, 0.0)]
         for kind in backup.kinds(environment):
             world.series[f'kind="{kind}"'] = [({}, 1800.0)]
@@ -203,6 +206,9 @@ class World:
             return self.api(method, path, body, login)
         if path == "/metrics":
             return 200, self.slow_once.pop(part, self.metrics[part])
+        if part == "logs":
+            assert path == "/health" or '{environment="' in query["query"], "the lines of another stack are no proof"
+            return 200, self.stored
         its = {"prometheus": lambda: self.prometheus(path, query), "alertmanager": lambda: self.alertmanager(path)}
         return its.get(part, lambda: self.grafana(path))()
 
@@ -394,6 +400,20 @@ def test_without_grafana_backups_or_a_known_application_that_is_said_and_never_p
     assert "POST ingress /projects" not in foreign.asked
 
 
+def test_logs_that_do_not_reach_their_store_are_a_failure() -> None:
+    found = fails(lambda world: world.stored.update(lines="0"), "logs")
+    assert found["logs"].why.startswith("no line of this environment was stored within a day: ")
+    found = fails(lambda world: world.series.update(log_collector_behind_seconds=[({}, 400.0)]), "logs")
+    assert found["logs"].why.startswith("new lines have not been stored for 400 s: ")
+
+
+def test_without_logs_nothing_is_asked_of_them() -> None:
+    world = World.whole(environment(logs={"enabled": False}))
+    found = findings(world)
+    assert of(found, Verdict.FAILED) == {}
+    assert "logs" not in found
+
+
 def stopped(part: str) -> Callable[[World], None]:
     def stop(world: World) -> None:
         world.rows[part] = row(part, state="exited")
@@ -409,6 +429,8 @@ def stopped(part: str) -> Callable[[World], None]:
         ("redis-exporter", {"page redis-exporter", "metrics redis", "target redis-exporter:9121"}),
         ("alertmanager", {"page alertmanager", "alertmanager receivers", "alertmanager gets alerts"}),
         ("backup", {"backup base", "backup dump", "backup redis", "target backup:9188"}),
+        ("logs", {"page logs", "logs", "target logs:9428"}),
+        ("log-collector", {"logs", "target log-collector:9190"}),
         ("grafana", {"page grafana", "grafana login", "grafana datasource", "grafana dashboards"}),
         ("prometheus", {"rules loaded", "rules evaluated", "target api-1:8000", "metrics api-1", "backup dump"}),
     ],
