@@ -218,13 +218,18 @@ class Collector:
         places |= {name: source.safe for name, source in self._sources.items() if name in there and source.safe}
         if places == self._positions:
             return
-        self._positions = places
         unfinished = self._kept.with_suffix(".unfinished")
-        with unfinished.open("w") as kept:
-            json.dump({name: asdict(place) for name, place in places.items()}, kept)
-            kept.flush()
-            os.fsync(kept.fileno())
-        unfinished.replace(self._kept)
+        try:
+            with unfinished.open("w") as kept:
+                json.dump({name: asdict(place) for name, place in places.items()}, kept)
+                kept.flush()
+                os.fsync(kept.fileno())
+            unfinished.replace(self._kept)
+        except OSError as error:
+            # On a full disk: ended by it, this program would send the same lines again at each of its starts.
+            _say(f"positions are not written, so a restart sends lines twice: {error!r}")
+            return
+        self._positions = places
 
 
 def _read_positions(path: Path) -> dict[str, Place]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Text, number
+from stack.monitoring.alerts import STORES, Alert, Group, Text, number, unless_down
 from stack.parts.log_collector.events import FATAL, LOGIN, PANIC, POSTGRES, TRACEBACK
 from stack.parts.log_collector.spec import PART
 from stack.settings.alerts import Alerts
@@ -67,10 +67,12 @@ def _dropped() -> Alert:
 def _tracebacks(alerts: Alerts) -> Alert:
     return alert(
         name="LogTracebacks",
-        expression=f"{found(TRACEBACK)} > {number(alerts.log_tracebacks)}",
-        wait="",
+        # Without a store nearly every request ends in one: its own alert comes first, and says more.
+        expression=f"{found(TRACEBACK)} > {number(alerts.log_tracebacks)}{unless_down(STORES, '10m')}",
+        wait="3m",
         severity="warning",
         service="{{ $labels.part }}",
+        symptom_of=STORES,
         summary=Text(en="{{ $labels.part }} logs tracebacks", ru="{{ $labels.part }}: в логах трассировки ошибок"),
         description=Text(
             en='Within ten minutes: {{ printf "%.0f" $value }}; '
@@ -97,9 +99,10 @@ def _of_postgres(alerts: Alerts) -> Iterator[Alert]:
     )
     yield alert(
         name="PostgresFatalLogged",
-        expression=f"{found(FATAL)} > {number(alerts.postgres_fatal_lines)}",
-        wait="",
+        expression=f"{found(FATAL)} > {number(alerts.postgres_fatal_lines)}{unless_down({POSTGRES}, '10m')}",
+        wait="3m",
         severity="warning",
+        symptom_of=frozenset({POSTGRES}),
         service=POSTGRES,
         dashboard="samokoder-postgres",
         summary=Text(en="PostgreSQL ends sessions with FATAL", ru="PostgreSQL завершает сеансы с FATAL"),

@@ -320,9 +320,10 @@ CONTRACT = {
     "redis_exporter": (("/redis_exporter",), "59000:59000", "", ""),
     # Nobody, where the official image says nothing and so is root's: the stack gives a user of its own to both.
     "blackbox_exporter": (("/bin/blackbox_exporter",), "nobody", "", ""),
-    # The official image says nothing of a user and so is root's: the stack gives one of its own to both.
+    # The official image says nothing of a user and so is root's: the stack gives one of its own.
     "caddy": ((), "", "", ""),
     "cadvisor": (("/usr/bin/cadvisor", "-logtostderr"), "", "", ""),
+    "logs": (("/victoria-logs-prod",), "", "", ""),
     "python": ((), "", "", ""),
 }
 

@@ -51,7 +51,7 @@ def test_where_grafana_cannot_be_had_no_page_is_named_that_answers_404() -> None
 def test_every_page_is_of_a_part_that_is_published(case: str) -> None:
     addresses = expected_parts(case_environment(case))
     found = pages.pages(addresses)
-    assert [page.part for page in found] == ["grafana", "ingress", "prometheus", "alertmanager"]
+    assert [page.part for page in found] == ["grafana", "ingress", "prometheus", "alertmanager", "logs"]
     assert all(page.address.startswith(addresses[page.part]) for page in found)
 
 

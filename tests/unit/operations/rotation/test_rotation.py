@@ -376,7 +376,7 @@ def test_every_generated_secret_is_rotated_or_refused_with_a_reason() -> None:
     rotates = {row.secret for row in plan.rows(environment) if row.rotates}
     assert rotates == {
         *("secret-key", "postgres-app", "redis-app", "grafana-admin"),
-        *("postgres-exporter", "redis-exporter", "prometheus-web", "alertmanager-web"),
+        *("postgres-exporter", "redis-exporter", "prometheus-web", "alertmanager-web", "logs-web"),
         *("postgres-backup", "redis-backup"),
     }
     assert plan.NEVER.keys() == {n for n, s in GENERATED_SECRETS.items() if not s.rotates} | {"app_secret_key"}

@@ -254,6 +254,19 @@ def test_a_restart_goes_on_where_the_store_has_everything(engine: Engine) -> Non
     assert engine.turn() == expected
 
 
+def test_positions_that_cannot_be_written_end_nothing(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    container = engine.container()
+    unfinished = engine.positions.with_suffix(".unfinished")
+    unfinished.mkdir()
+    container.write("first")
+    assert engine.turn() == ["first"]
+    assert "positions are not written" in capsys.readouterr().out
+    unfinished.rmdir()
+    engine.turn()
+    engine.started()
+    assert engine.turn() == ["first"], "they are written as soon as that is possible"
+
+
 def test_an_unfinished_line_is_read_anew_after_a_restart(engine: Engine) -> None:
     container = engine.container()
     container.write("whole")

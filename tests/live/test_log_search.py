@@ -1,0 +1,189 @@
+"""The logs of a stack that is up, in their store: each line once, whatever is restarted meanwhile, and no secret."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import docker
+import httpx
+import pytest
+from docker.models.containers import Container
+from typer.testing import CliRunner
+
+from operations import __main__ as command
+from operations.cli import logs as logs_command
+from operations.engine import containers, log_lines, log_search
+from operations.engine.commands import execute
+from operations.errors import ProjectError
+from operations.workspace.workspace import Workspace
+from stack.parts.log_collector import spec as log_collector
+from stack.parts.logs import spec as logs
+from stack.settings.environment import Environment
+from tests.live.conftest import prometheus, url
+
+PARTS = ("api-1", "api-2", "worker", "postgres", "redis", "ingress", "backup")
+SOON_SECONDS = 30
+
+
+def write(engine: docker.DockerClient, environment: Environment, part: str, text: str) -> None:
+    """Have a part's first process write a line: what a container's own output is, the engine keeps."""
+    container = containers.find(engine, environment, part)
+    status, said = execute(container, ["sh", "-c", 'printf "%s\n" "$0" > /proc/1/fd/1', text])
+    assert status == 0, said
+
+
+def stored(environment: Environment, query: str) -> list[dict[str, str]]:
+    answer = httpx.post(
+        f"{url(environment, 'logs')}/select/logsql/query",
+        data={"query": f'{{environment="{environment.name}"}} {query}', "limit": "200000"},
+        timeout=60,
+        trust_env=False,
+    )
+    assert answer.status_code == 200, answer.text
+    return [json.loads(row) for row in answer.text.splitlines()]
+
+
+def until(true: Callable[[], object], seconds: float = SOON_SECONDS) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.5)
+
+
+def in_the_engine(container: Container) -> Counter[str]:
+    lines = log_lines.of_frames("", container.logs(stream=True, timestamps=True, follow=False))
+    return Counter(line.text or " " for line in lines)
+
+
+def in_the_store(environment: Environment, container: Container) -> Counter[str]:
+    return Counter(row["_msg"] for row in stored(environment, f'container:="{container.id[:12]}"'))
+
+
+def assert_each_line_is_stored_once(engine: docker.DockerClient, environment: Environment) -> None:
+    for part in PARTS:
+        container = containers.find(engine, environment, part)
+        wanted = in_the_engine(container)
+        # What is written after this question may be there too.
+        until(lambda wanted=wanted, container=container: not wanted - in_the_store(environment, container))  # type: ignore[misc]
+        there = in_the_store(environment, container)
+        now = in_the_engine(container)
+        assert not there - now, f"{part}: these came twice: {there - now}"
+
+
+def mark() -> str:
+    return f"mark{secrets.token_hex(8)}"
+
+
+def test_lines_of_each_part_are_found_within_seconds(
+    stack: Workspace, engine: docker.DockerClient, environment: Environment
+) -> None:
+    said = {part: mark() for part in PARTS}
+    for part, text in said.items():
+        write(engine, environment, part, text)
+    for part, text in said.items():
+        until(lambda text=text: stored(environment, text))  # type: ignore[misc]
+        (row,) = stored(environment, text)
+        name = "-".join(filter(None, (row["part"], row.get("replica"))))
+        assert (name, row["stream"], row["_msg"]) == (part, "stdout", text)
+    assert_each_line_is_stored_once(engine, environment)
+
+
+def test_nothing_is_lost_while_the_store_is_stopped(
+    stack: Workspace, engine: docker.DockerClient, environment: Environment
+) -> None:
+    store = containers.find(engine, environment, logs.PART)
+    store.stop()
+    try:
+        said = [mark() for _ in range(5)]
+        for text in said:
+            write(engine, environment, "worker", text)
+            time.sleep(12)
+        health = httpx.get(f"{url(environment, 'ingress')}/health", timeout=10, trust_env=False)
+        assert health.status_code == 200, "the application waits for its log"
+    finally:
+        store.start()
+    until(lambda: containers.find(engine, environment, logs.PART).attrs["State"]["Health"]["Status"] == "healthy", 60)
+    until(lambda: all(len(stored(environment, text)) == 1 for text in said), 60)
+    assert_each_line_is_stored_once(engine, environment)
+
+
+def test_nothing_is_lost_and_nothing_comes_twice_when_the_collector_is_restarted(
+    stack: Workspace, engine: docker.DockerClient, environment: Environment
+) -> None:
+    collector = containers.find(engine, environment, log_collector.PART)
+    before, while_down, after = mark(), mark(), mark()
+    write(engine, environment, "api-1", before)
+    collector.stop()
+    write(engine, environment, "api-1", while_down)
+    collector.start()
+    write(engine, environment, "api-1", after)
+    until(lambda: all(stored(environment, text) for text in (before, while_down, after)), 60)
+    assert [len(stored(environment, text)) for text in (before, while_down, after)] == [1, 1, 1]
+    assert_each_line_is_stored_once(engine, environment)
+    dropped = prometheus(environment, "query", query="sum(log_collector_dropped_lines_total + 0)")["result"]
+    assert not dropped or float(dropped[0]["value"][1]) == 0
+
+
+def test_long_lines_and_garbage_hold_nothing_back(
+    stack: Workspace, engine: docker.DockerClient, environment: Environment
+) -> None:
+    worker = containers.find(engine, environment, "worker")
+    long, after = mark(), mark()
+    script = (
+        "import os, sys; out = os.open('/proc/1/fd/1', os.O_WRONLY); "
+        "whole = (sys.argv[1] + ' ' + 'x' * 2**20 + chr(10)).encode() + os.urandom(3000) + b'\\n'; "
+        "[os.write(out, whole[at:at + 4096]) for at in range(0, len(whole), 4096)]"
+    )
+    status, said = execute(worker, ["python", "-c", script, long])
+    assert status == 0, said
+    write(engine, environment, "worker", after)
+    until(lambda: stored(environment, after))
+    (row,) = stored(environment, long)
+    assert row["_msg"].startswith(f"{long} xxx")
+    assert int(row["cut"]) > 2**20
+
+
+def test_no_generated_secret_is_in_the_store(stack: Workspace, environment: Environment) -> None:
+    rows = json.dumps(stored(environment, "*"))
+    assert len(rows) > 10_000, "an empty store proves nothing"
+    for name, value in stack.open().secrets().items():
+        assert value not in rows, f"{name} is stored"
+
+
+def test_only_this_environment_is_stored(environment: Environment) -> None:
+    answer = httpx.post(
+        f"{url(environment, 'logs')}/select/logsql/query",
+        data={"query": f'!environment:="{environment.name}"'},
+        timeout=60,
+        trust_env=False,
+    )
+    assert answer.text == "", "lines of others on this host are nobody's business here"
+
+
+def test_the_command_finds_lines_of_a_part_and_of_no_other(
+    stack: Workspace,
+    engine: docker.DockerClient,
+    environment: Environment,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = mark()
+    for part in ("api-1", "api-2", "worker"):
+        write(engine, environment, part, text)
+    until(lambda: len(stored(environment, text)) == 3)
+    monkeypatch.setattr(logs_command.common, "workspace_of", lambda _env: stack)
+    found = CliRunner().invoke(command.app, ["logs", "--search", text, "--since", "1h", "--part", "api", "--json"])
+    assert found.exit_code == 0, found.output
+    assert {json.loads(line)["part"] for line in found.stdout.splitlines()} == {"api-1", "api-2"}
+    refused = CliRunner().invoke(command.app, ["logs", "--search", "( |", "--since", "1h"])
+    assert refused.exit_code == 1
+    store = containers.find(engine, environment, logs.PART)
+    store.stop()
+    try:
+        with pytest.raises(ProjectError, match="does not answer"):
+            log_search.search(environment, url(environment, "logs"), text, limit=1, password=str)
+    finally:
+        store.start()
