@@ -24,6 +24,10 @@ SHORT: Mapping[str, tuple[str, ...]] = {
         "live/test_traffic.py::test_every_question_of_every_dashboard_is_answered",
     ),
     "the first commands of each runbook work": ("live/test_runbooks.py",),
+    "the logs of all containers are searched in one place, without a secret": (
+        "live/test_log_search.py::test_lines_of_each_part_are_found_within_seconds",
+        "live/test_log_search.py::test_no_generated_secret_is_in_the_store",
+    ),
     "what runs is hardened": (
         "live/test_hardening.py::test_nothing_that_runs_breaks_a_rule_that_is_not_listed",
         "live/test_hardening.py::test_who_is_in_a_container_as_root_is_found",
