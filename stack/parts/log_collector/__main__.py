@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 from stack.parts.log_collector.collector import Collector, RefusedError, Send
-from stack.parts.log_collector.counts import Counts
+from stack.parts.log_collector.counts import LogCounts
 
 _TURN_SECONDS = 1.0
 _ALIVE_SECONDS = 90
@@ -49,7 +49,7 @@ def sender(store: str, user: str, password: Path | None) -> Send:
     return send
 
 
-def served(counts: Counts, port: int) -> http.server.ThreadingHTTPServer:
+def served(counts: LogCounts, port: int) -> http.server.ThreadingHTTPServer:
     """Serve `/metrics` and `/health` from a thread of its own."""
 
     class Pages(http.server.BaseHTTPRequestHandler):

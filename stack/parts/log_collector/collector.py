@@ -19,9 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
-from stack.parts.log_collector.counts import Counts
+from stack.parts.log_collector.counts import LogCounts
 from stack.parts.log_collector.events import event_of, fields, kinds_of, without_bot_token
-from stack.parts.log_collector.log_files import READ_BYTES, Place, Source
+from stack.parts.log_collector.log_files import READ_BYTES, LogSource, Place
 
 LINE_CHARACTERS = 100_000
 """A longer line is cut. With every character escaped in JSON it stays below the store's limit of a line, 1 MiB."""
@@ -47,10 +47,10 @@ class Collector:
     """
 
     def __init__(self, *, folder: Path, positions: Path, environment: str, send: Send, buffer_bytes: int) -> None:
-        self.counts, self.stopping = Counts(), threading.Event()
+        self.counts, self.stopping = LogCounts(), threading.Event()
         self._folder, self._kept, self._environment = folder, positions, environment
         self._send, self._buffer_bytes = send, buffer_bytes
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[str, LogSource] = {}
         self._others: set[str] = set()
         self._positions = _read_positions(positions)
         self._failing = False
@@ -102,7 +102,7 @@ class Collector:
             self._others.add(name)
             return
         replica = _REPLICA.fullmatch(part)
-        source = Source(name, self._folder / name, *(replica.groups() if replica else (part, "")))
+        source = LogSource(name, self._folder / name, *(replica.groups() if replica else (part, "")))
         self.counts.known(source.part)
         source.open()
         if (place := self._positions.get(name)) and not source.resume(place):
@@ -122,7 +122,7 @@ class Collector:
             source.pieces.clear()
         self.counts.held_bytes = left
 
-    def _read(self, source: Source) -> tuple[list[bytes], bool]:
+    def _read(self, source: LogSource) -> tuple[list[bytes], bool]:
         """Return the next lines of a container as JSON for the store, and whether there are more."""
         rows, now = list[bytes](), time.monotonic()
         for file in source.unread:
@@ -152,7 +152,7 @@ class Collector:
                 source.note(file)
         return rows, False
 
-    def _row(self, source: Source, line: bytes) -> list[bytes]:
+    def _row(self, source: LogSource, line: bytes) -> list[bytes]:
         """Return the JSON of a line of the engine's file: none where it is not one, or a piece of an unfinished one."""
         try:
             # A power cut leaves zeros.
@@ -166,7 +166,7 @@ class Collector:
         source.pieces[stream] = (begun, before + text[: LINE_CHARACTERS - len(before)], length + len(text))
         return [self._finished(source, stream)] if text.endswith("\n") else []
 
-    def _finished(self, source: Source, stream: str) -> bytes:
+    def _finished(self, source: LogSource, stream: str) -> bytes:
         moment, text, length = source.pieces.pop(stream)
         text = without_bot_token(text.rstrip("\r\n"))
         event = event_of(text)

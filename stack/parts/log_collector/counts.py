@@ -8,7 +8,7 @@ from collections import Counter
 from stack.parts.log_collector.events import kinds
 
 
-class Counts:
+class LogCounts:
     """Counters and gauges. The main thread writes them, the thread of the web server reads them."""
 
     def __init__(self) -> None:

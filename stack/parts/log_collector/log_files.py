@@ -67,7 +67,7 @@ class Place:
 
 
 @dataclass(eq=False)
-class Source:
+class LogSource:
     """A container of the environment."""
 
     container: str

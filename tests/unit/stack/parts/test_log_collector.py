@@ -18,7 +18,7 @@ from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.parts.log_collector import collector as module
 from stack.parts.log_collector.__main__ import sender, served
 from stack.parts.log_collector.collector import Collector, RefusedError
-from stack.parts.log_collector.counts import Counts
+from stack.parts.log_collector.counts import LogCounts
 from stack.parts.log_collector.events import kinds_of
 
 MOMENT = "2026-11-23T10:05:00.123456789Z"
@@ -436,7 +436,7 @@ def test_a_wrong_password_or_a_full_store_is_waited_for_and_a_bad_batch_is_not(
 
 
 def test_the_health_of_a_collector_that_hangs_is_bad() -> None:
-    counts = Counts()
+    counts = LogCounts()
     with served(counts, 0) as server:
         for late, status in ((0, 200), (1000, 503)):
             counts.alive = time.monotonic() - late
