@@ -224,8 +224,8 @@ def test_the_memory_that_the_questions_name_is_what_the_limits_come_to() -> None
         return sum(spec.settings.memory_mib for spec in specs(environment))
 
     small: dict[str, dict[str, int]] = {}
-    for part, name, number in re.findall(r"config set --path samokoder:(\w+)\.(\w+) (\d+)", section[0]):
-        small.setdefault(part, {})[name] = int(number)
+    for part, name, number in re.findall(r"config set --path samokoder:(\w+)\.(\w+) (\d+|false)", section[0]):
+        small.setdefault(part, {})[name] = json.loads(number)
     assert f"add up to {limits()} MiB" in section[0], "who rents a server by this number rents the wrong one"
     assert f"come to {limits(**small)}," in section[0]
     assert limits(**small) < 3800, "it would be refused on the server that it is meant for"

@@ -102,7 +102,8 @@ class Collector:
             self._others.add(name)
             return
         replica = _REPLICA.fullmatch(part)
-        source = LogSource(name, self._folder / name, *(replica.groups() if replica else (part, "")))
+        service, number = (replica[1], replica[2]) if replica else (part, "")
+        source = LogSource(name, self._folder / name, service, number)
         self.counts.known(source.part)
         source.open()
         if (place := self._positions.get(name)) and not source.resume(place):
