@@ -27,7 +27,7 @@ class Health(Model):
         10,
         ge=0,
         le=3600,
-        description="Failed checks do not count for so long after start, in seconds.",
+        description="Seconds after its start in which failed checks do not count.",
         examples=[30],
     )
     wait_timeout_seconds: int = Field(

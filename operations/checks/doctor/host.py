@@ -65,6 +65,8 @@ def judge_disk(asked: EnvironmentAsked) -> str:
     settings, root = asked.environment.settings, asked.engine().info.data_root
     needs = {"images": _IMAGES_MIB, "logs": _LOG_MIB * len(asked.parts())}
     needs["metrics"] = _mib(settings.prometheus.retention_size)
+    if "logs" not in asked.environment.absent:
+        needs["collected logs"] = _mib(settings.logs.retention_size) + settings.log_collector.buffer_mib
     if asked.environment.physical_backups and not asked.environment.managed_database:
         needs["write-ahead log, when the backups fail"] = settings.backup.max_slot_wal_mib
     if own_containers(asked):

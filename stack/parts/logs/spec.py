@@ -38,7 +38,7 @@ def spec(environment: Environment) -> ServiceSpec:
             f"-memory.allowedBytes={settings.memory_mib // 3}MiB",
             *(_guard(password) if password else ()),
         ),
-        # Go frees memory before it reaches the limit; by itself it may keep twice what is in use.
+        # Go frees memory before it reaches this; otherwise it may keep twice what is in use.
         environment={"GOMEMLIMIT": f"{settings.memory_mib * 3 // 4}MiB"},
         files=access.password_files(password),
         # A new volume gets owner and mode of the folder that it is mounted on, and this image has only this one that
