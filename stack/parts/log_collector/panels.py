@@ -40,22 +40,8 @@ def on_their_way() -> list[Panel]:
 
 def kept_and_told(environment: Environment) -> list[Panel]:
     """Describe the panels of the store, and of the trouble that lines tell of."""
-    alerts = environment.settings.alerts
-    kinds = [Query(rules.found(TRACEBACK), "{{part}}: tracebacks")]
-    watched = ["LogTracebacks"]
-    if not environment.managed_database:
-        for kind, name in ((PANIC, "PANIC"), (FATAL, "FATAL"), (LOGIN, "refused logins")):
-            kinds.append(Query(f"sum({rules.found(kind)})", name))
-        watched += ["PostgresPanicLogged", "PostgresFatalLogged", "PostgresLoginsRefused"]
     return [
-        series(
-            "Trouble in the logs",
-            "Lines in ten minutes that tell of trouble.",
-            "short",
-            *kinds,
-            limits=[Limit(value=alerts.log_tracebacks)],
-            watched_by=watched,
-        ),
+        *_told(environment),
         series(
             "Disk of the logs",
             "What VictoriaLogs keeps of what it may keep, on disk.",
@@ -70,5 +56,39 @@ def kept_and_told(environment: Environment) -> list[Panel]:
             "short",
             Query(store.READ_ONLY, "full"),
             limits=[Limit(alert="LogStoreFull", value=1)],
+        ),
+    ]
+
+
+def _told(environment: Environment) -> list[Panel]:
+    alerts = environment.settings.alerts
+    found = [
+        series(
+            "Tracebacks in the logs",
+            "Tracebacks that each part has logged in ten minutes.",
+            "short",
+            Query(rules.found(TRACEBACK), "{{part}}"),
+            limits=[Limit(alert="LogTracebacks", value=alerts.log_tracebacks)],
+        )
+    ]
+    if environment.managed_database:
+        return found
+    return [
+        *found,
+        series(
+            "FATAL in PostgreSQL's log",
+            "Sessions that PostgreSQL has ended or refused in ten minutes, without wrong passwords; PANIC: crashes.",
+            "short",
+            Query(f"sum({rules.found(FATAL)})", "FATAL"),
+            Query(f"sum({rules.found(PANIC)})", "PANIC"),
+            limits=[Limit(alert="PostgresFatalLogged", value=alerts.postgres_fatal_lines)],
+            watched_by=["PostgresPanicLogged"],
+        ),
+        series(
+            "Logins that PostgreSQL refuses",
+            "Logins with a wrong password, or from where none is allowed, in ten minutes.",
+            "short",
+            Query(f"sum({rules.found(LOGIN)})", "refused"),
+            limits=[Limit(alert="PostgresLoginsRefused", value=alerts.postgres_refused_logins)],
         ),
     ]
