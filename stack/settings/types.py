@@ -87,7 +87,7 @@ def seconds(duration: str) -> float:
 
 def bytes_of(size: str) -> int:
     """Return a `Size` in bytes: `"2GB"` is 2,000,000,000."""
-    return int(size[:-2]) * 1000 ** (" MGT".index(size[-2]) + 1)
+    return int(size[:-2]) * {"MB": 10**6, "GB": 10**9, "TB": 10**12}[size[-2:]]
 
 
 def http_url(address: str, port: int) -> str:

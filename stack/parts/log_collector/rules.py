@@ -90,7 +90,6 @@ def _of_postgres(alerts: Alerts) -> Iterator[Alert]:
         wait="",
         severity="critical",
         service=POSTGRES,
-        dashboard="samokoder-postgres",
         summary=Text(en="PostgreSQL logged a PANIC", ru="в логе PostgreSQL — PANIC"),
         description=Text(
             en="Every session was ended, and the server started anew; its disk or its files may be damaged.",
@@ -104,7 +103,6 @@ def _of_postgres(alerts: Alerts) -> Iterator[Alert]:
         severity="warning",
         symptom_of=frozenset({POSTGRES}),
         service=POSTGRES,
-        dashboard="samokoder-postgres",
         summary=Text(en="PostgreSQL ends sessions with FATAL", ru="PostgreSQL завершает сеансы с FATAL"),
         description=Text(
             en='Lines within ten minutes: {{ printf "%.0f" $value }}; '
@@ -119,7 +117,6 @@ def _of_postgres(alerts: Alerts) -> Iterator[Alert]:
         wait="",
         severity="warning",
         service=POSTGRES,
-        dashboard="samokoder-postgres",
         summary=Text(en="PostgreSQL refuses logins", ru="PostgreSQL отказывает во входе"),
         description=Text(
             en='Within ten minutes: {{ printf "%.0f" $value }}; '
