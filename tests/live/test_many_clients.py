@@ -20,7 +20,7 @@ from operations.audit.drift.detect import find_drift
 from operations.lifecycle.down import take_down
 from operations.lifecycle.up import bring_up
 from operations.workspace.workspace import Workspace
-from tests.live.conftest import prometheus, url
+from tests.live.conftest import url
 
 if TYPE_CHECKING:
     import docker
@@ -159,7 +159,9 @@ def test_on_a_host_whose_processor_is_starved_answers_are_late_no_replica_is_mis
 
     def fired(names: str) -> dict[str, float]:
         query = f'sum by (alertname) (count_over_time(ALERTS{{alertstate="firing",alertname=~"{names}"}}{window}))'
-        found = prometheus(environment, "query", query=query)["result"]
+        address = f"{url(environment, 'prometheus')}/api/v1/query"
+        answer = httpx.get(address, params={"query": query}, timeout=PATIENCE_SECONDS, trust_env=False)
+        found = answer.raise_for_status().json()["data"]["result"]
         return {each["metric"]["alertname"]: float(each["value"][1]) for each in found}
 
     assert fired("Watchdog")["Watchdog"] >= 5, "Prometheus itself judged nothing meanwhile"
