@@ -72,8 +72,13 @@ def ask_bucket(asked: EnvironmentAsked) -> str:
         _Request("GET", "?lifecycle="),
         *([_Request("DELETE", path)] if offsite.keep_days else []),
     ]
-    written, read, listed, rules, *deleted = _answers(asked, offsite, requests)
-    _judge_write(offsite, prefix, written)
+    answers, problem = _answers(asked, offsite, requests)
+    if not answers:
+        raise FailedError(f"{offsite.endpoint} cannot be spoken to from the engine's host: {problem}")
+    _judge_write(offsite, prefix, answers[0])
+    if len(answers) != len(requests):
+        raise UnavailableError(f"{offsite.endpoint} has answered {len(answers)} of {len(requests)} requests: {problem}")
+    _, read, listed, rules, *deleted = answers
     for answer, what in ((read, "read (s3:GetObject)"), (listed, "list (s3:ListBucket)")):
         if answer.status != _OK:
             raise FailedError(f"the keys may write to {offsite.bucket}/{prefix}, but not {what}: {answer.why}")
@@ -84,8 +89,8 @@ def ask_bucket(asked: EnvironmentAsked) -> str:
     return f"{offsite.endpoint.rstrip('/')}/{offsite.bucket}{path} was written{_judged_rules(offsite, prefix, rules)}"
 
 
-def _answers(asked: EnvironmentAsked, offsite: Offsite, requests: Sequence[_Request]) -> list[_Answer]:
-    """Send signed requests from the engine's host, with one curl. Raises FailedError unless each gets an answer."""
+def _answers(asked: EnvironmentAsked, offsite: Offsite, requests: Sequence[_Request]) -> tuple[list[_Answer], str]:
+    """Send signed requests from the engine's host, with one curl; return the answers, and why there are no more."""
     keys = f"{asked.secret('s3AccessKeyId')}:{asked.secret('s3SecretAccessKey')}"
     each = []
     for number, request in enumerate(requests):
@@ -108,13 +113,10 @@ def _answers(asked: EnvironmentAsked, offsite: Offsite, requests: Sequence[_Requ
         each.append("\n".join(lines) + "\n")
     # curl reads the keys from standard input, because every user of the host can read a command line.
     done = asked.run("curl", "--fail-early", "--config", "-", given="next\n".join(each))
-    if done.returncode:
-        raise FailedError(f"{offsite.endpoint} cannot be spoken to from the engine's host: {last_of(done.stderr)}")
     texts = _END.split(done.stdout)
-    answers = [_Answer(int(status), text) for text, status in zip(texts[::2], texts[1::2], strict=False)]
-    if len(answers) != len(requests):
-        raise UnavailableError(f"curl on that host says nothing of {len(requests) - len(answers)} requests")
-    return answers
+    pairs = zip(texts[::2], texts[1::2], strict=False)
+    # Of a request without an answer curl prints the status 000.
+    return [_Answer(int(status), said) for said, status in pairs if int(status)], last_of(done.stderr)
 
 
 def _judge_write(offsite: Offsite, prefix: str, written: _Answer) -> None:
@@ -144,9 +146,12 @@ def _judged_rules(offsite: Offsite, prefix: str, answer: _Answer) -> str:
         rules = ET.fromstring(answer.text) if answer.status == _OK else None  # noqa: S314 - of the chosen provider
     except ET.ParseError:
         rules = None
-    if rules is None:
-        return "; the keys may not read its rules: see yourself that none removes objects by their age"
-    for what in (each for rule in rules.findall(".//{*}Rule") for each in _ends_copies(rule, prefix)):
+    known = rules is not None and rules.tag.endswith("LifecycleConfiguration")
+    each = rules.findall("{*}Rule") if rules is not None and known else []
+    # Google's rules have another form, without a status.
+    if not known or not all(rule.findtext("{*}Status") for rule in each):
+        return "; its rules cannot be read with these keys: see yourself that none removes objects by their age"
+    for what in (found for rule in each for found in _ends_copies(rule, prefix)):
         raise FailedError(f"a rule of the bucket {offsite.bucket} {what}. Remove it: today's copy needs old objects")
     return ", and no rule of the bucket removes copies"
 

@@ -62,6 +62,9 @@ def bucket(**answers: tuple[int, str]) -> Iterator[tuple[str, list[str]]]:
             assert self.headers["Authorization"].startswith("AWS4-HMAC-SHA256 ")
             assert self.command != "PUT" or self.headers["Content-MD5"], "a bucket that locks objects wants it"
             status, text = {**good, **answers}[kind]
+            if not status:
+                self.close_connection = True
+                return
             self.send_response(status)
             if status != 204:
                 self.send_header("Content-Length", str(len(text.encode())))
@@ -176,11 +179,28 @@ def test_a_rule_that_leaves_the_copies_alone_passes(make: Callable[..., Workspac
     assert "no rule of the bucket removes copies" in said
 
 
-@pytest.mark.parametrize("answer", [(403, error("AccessDenied")), (200, "<html>")])
+OF_GOOGLE = rules("<Action><Delete/></Action><Condition><Age>30</Age></Condition>")
+
+
+@pytest.mark.parametrize(
+    "answer", [(403, error("AccessDenied")), (200, "<html>"), (200, "<ListBucketResult/>"), (200, OF_GOOGLE)]
+)
 def test_rules_that_cannot_be_read_are_left_to_people(make: Callable[..., Workspace], answer: tuple[int, str]) -> None:
     found_, said = found(make, {"RULES": answer})
     assert found_ is Verdict.PASSED, said
     assert "see yourself that none removes objects by their age" in said
+
+
+def test_a_bucket_that_stops_answering_is_unknown_and_its_refusal_is_told_all_the_same(
+    make: Callable[..., Workspace],
+) -> None:
+    for put, expected, why in (
+        ((200, ""), Verdict.NOT_AVAILABLE, "has answered 1 of 4 requests"),
+        ((403, error("AccessDenied")), Verdict.FAILED, "refuses the keys"),
+    ):
+        one, said = found(make, {"PUT": put, "GET": (0, "")})
+        assert one is expected, said
+        assert why in said
 
 
 def test_a_bucket_that_is_out_of_reach_fails(make: Callable[..., Workspace]) -> None:
