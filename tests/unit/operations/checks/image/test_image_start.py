@@ -17,6 +17,7 @@ from operations.checks.image.image_start import Starting
 from operations.checks.image.image_ways import STRICT, Way
 from operations.checks.image.life import OK, Life
 from stack.monitoring.metrics import Kind
+from stack.spec.service import Scrape
 
 # Of one start, and between two tries of arq to reach Redis.
 START_SECONDS, TRIES_SECONDS, GIVES_UP_SECONDS = 3.0, 1.0, 8.0
@@ -39,7 +40,7 @@ class Simulated(Starting):
     started: list[Way] = field(default_factory=list)
     login: bool = True
     running: dict[int, tuple[Life, str]] = field(default_factory=dict)
-    own_command = ("uvicorn", "original.main:app")  # type: ignore[assignment] # no engine to ask
+    own_command = ("uvicorn", "original.main:app")  # no engine to ask
 
     def start(self, way: Way, changes: object = None, *, spec: object = None) -> Life:
         self.started.append(way)
@@ -77,7 +78,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch, image: Callable[..., str]) -> Sim
     settings = SimpleNamespace(redis=SimpleNamespace(login="password"), api=SimpleNamespace(secrets_as="files"))
     environment = SimpleNamespace(settings=SimpleNamespace(**vars(settings), fernet=False), absent={})
     environment.settings.fernet = False
-    spec = SimpleNamespace(secret_environment={}, scrape=image_start.Scrape(port=8000))
+    spec = SimpleNamespace(secret_environment={}, scrape=Scrape(port=8000))
     given: Mapping[str, Any] = {
         **dict.fromkeys(("made", "values", "asker", "queue", "reporter", "migrations")),
         "environment": environment,
