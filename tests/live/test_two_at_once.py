@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import docker
@@ -112,7 +111,10 @@ def test_in_two_clones_of_a_team(environment: str, make: Make, engine: docker.Do
         "PULUMI_BACKEND_URL": f"file://{shared}",
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(tmp_path / "passphrase"),
     }
-    typed = partial(clones.typed, status=0, **variables)
+
+    def typed(folder: Path, line: str) -> str:
+        return clones.typed(folder, line, status=0, **variables)
+
     folders = [make(), make()]
     up_at_once(folders, **variables)
     for folder in folders:
