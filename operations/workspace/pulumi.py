@@ -108,12 +108,22 @@ class PulumiRun:
             words = ["stack", "init", self.stack, "--no-select"]
             if provider := document.get("secretsprovider"):
                 words += ["--secrets-provider", str(provider)]
-            self.pulumi(*words, capture=True)
-        elif not teams and (salt := pulumi_state.salt(self.deployment())):
+            there = self._made_meanwhile(words)
+        if there and not teams and (salt := pulumi_state.salt(self.deployment())):
             # The salt in the copy may belong to a state that this clone had before.
             document = {**document, "encryptionsalt": salt}
         # Pulumi has put the salt of a new stack into the file.
         self._write(stack_file.encryption_of(stack_file.load(self.stack_file)) | document)
+
+    def _made_meanwhile(self, words: Sequence[str]) -> bool:
+        """Make the stack by these words; return whether another run has made it meanwhile."""
+        try:
+            self.pulumi(*words, capture=True)
+        except PulumiFailedError:
+            if self.stack not in self.stacks():
+                raise
+            return True
+        return False
 
     def _write(self, document: Document) -> None:
         source = f"Pulumi.{self.environment}.yaml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,6 +91,50 @@ def test_a_passphrase_is_generated_once_and_only_its_owner_can_read_it(clone: Pa
     assert stat.S_IMODE(first.parent.stat().st_mode) == 0o700, "nobody else has any business there"
     assert again.read_text(encoding="utf-8") == text, "another one would not open the state any more"
     assert len(text) >= 64, "it must not be guessable"
+
+
+def test_two_first_runs_at_once_have_one_passphrase(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2)
+
+    def nothing_encrypted_yet(_run: PulumiRun) -> list[str]:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.5)  # until the other one has looked too, where it may
+        return []
+
+    monkeypatch.setattr(PulumiRun, "encrypted_stacks", nothing_encrypted_yet)
+
+    made: list[str] = []
+    write = stack_file.write
+
+    def noted(path: Path, text: str) -> None:
+        made.append(text)
+        write(path, text)
+
+    monkeypatch.setattr(stack_file, "write", noted)
+    (clone / "Pulumi.prod.yaml").write_text("config: {}\n", encoding="utf-8")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda name: _passphrase(_workspace(clone, environment=name)), ["staging", "prod"]))
+    assert made == [(clone / ".samokoder/passphrase").read_text()], "what the other one encrypts could never be read"
+
+
+def test_a_stack_that_another_run_has_made_meanwhile_is_taken(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[str] = []
+
+    def pulumi(_run: PulumiRun, *words: str, **_: object) -> None:
+        assert words[:2] == ("stack", "init")
+        there.append("staging")
+        raise PulumiFailedError("stack 'staging' already exists")
+
+    monkeypatch.setattr(PulumiRun, "pulumi", pulumi)
+    monkeypatch.setattr(PulumiRun, "stacks", lambda _: list(there))
+    workspace = _workspace(clone)
+    run = workspace.pulumi_by("", {}, workspace.backend())
+    run.ensure_stack(workspace.document())
+    assert workspace.stack_file.is_file()
+    there.clear()
+    monkeypatch.setattr(PulumiRun, "stacks", lambda _: [])
+    with pytest.raises(PulumiFailedError, match="already exists"):
+        run.ensure_stack(workspace.document())
 
 
 def test_the_users_own_passphrase_is_respected(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
