@@ -135,6 +135,21 @@ def down_alert(part: str) -> str:
     return "".join(word.capitalize() for word in part.split("-")) + "Down"
 
 
+def store_down(metric: str, exporter: str, environment: Environment) -> str:
+    """Return the expression for a store that does not answer its exporter. metric: the exporter's own verdict, 0 or 1.
+
+    An exporter that answers without this metric must not look like a healthy server. One that a silent server holds up
+    for longer than a scrape may take gives no metric at all (redis_exporter waits 10 s for TLS, whatever it is told);
+    its own page still answers, so it is not the exporter that is down.
+    """
+    job, limit = f'job="{exporter}"', number(seconds(environment.settings.prometheus.scrape_timeout))
+    return (
+        f"{metric} == 0 or absent({metric}{{{job}}}) and on (job) up{{{job}}} == 1 "
+        f"or up{{{job}}} == 0 and scrape_duration_seconds{{{job}}} >= {limit} "
+        f'unless on () probe_success{{service="{exporter}"}} == 0'
+    )
+
+
 def unless_down(stores: Collection[str], window: str) -> str:
     """Return the rest of an expression: the errors of an outage stay in a window for longer than the outage's alert."""
     down = f'ALERTS{{alertname=~"{"|".join(down_alert(part) for part in sorted(stores))}",alertstate="firing"}}'
