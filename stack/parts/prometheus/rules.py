@@ -36,8 +36,9 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 def _watchdog(environment: Environment) -> Alert:
     expression = "vector(1)"
     # Nothing else can tell that every way is dead: the heart stops, and who watches it from outside tells. A way that
-    # was not tried has no share, and may work.
-    if dead := [alertmanager.failing(f'integration="{way}"') + " > 0.5" for way in environment.alert_ways]:
+    # was not tried has no share, and may work. The window is longer than two beats: an end between two is not noticed.
+    minutes = alertmanager.beats_minutes(environment)
+    if dead := [alertmanager.failing(f'integration="{way}"', minutes) + " > 0.5" for way in environment.alert_ways]:
         expression += f" unless on () ({' and on () '.join(dead)})"
     return alert(
         name="Watchdog",
