@@ -113,6 +113,13 @@ def test_an_unknown_environment_is_named_with_those_that_there_are(tmp_path: Pat
         ("config: &all\n  samokoder:api: *all\n", "config.samokoder:api contains itself"),
         ("config:\n  samokoder:api: &all [*all]\n", r"config\.samokoder:api\[0\] contains itself"),
         ("config: " + "[" * 5_000, "nested"),
+        ("config:\n  samokoder:a: 1\n  samokoder:b: 2\n  samokoder:a: 3\n", "samokoder:a in the lines 2 and 4"),
+        ("config:\n  samokoder:a: 1\n  a: 2\n", "samokoder:a in the lines 2 and 3"),
+        ("config:\n  samokoder:a: {b: {c: 1,\n c: 2}}\n", r"samokoder:a\.b\.c in the lines 2 and 3"),
+        ("config:\n  a: [{b: 1, c: 2}, {b: 1,\n b: 2,\n b: 3}]\n", r"samokoder:a\[1\]\.b in the lines 2, 3 and 4"),
+        ("config: {}\nencryptionsalt: v1:a\nencryptionsalt: v1:b\n", "encryptionsalt in the lines 2 and 3"),
+        ("config: {}\nconfig: {}\n", "config in the lines 1 and 2"),
+        ("config: {a: 1, a: 2, b: 1, b: 2}\n", "samokoder:a in the lines 1 and 1; samokoder:b in the lines 1 and 1"),
     ],
 )
 def test_a_broken_stack_file_is_a_readable_error(tmp_path: Path, text: str, says: str) -> None:
@@ -134,6 +141,23 @@ def test_a_key_that_is_there_twice_is_told_before_a_file_is_changed() -> None:
 
     with pytest.raises(ProjectError, match=r'^The stack file, line 3: found duplicate key "samokoder:api"\.$'):
         stack_text.edited(text, lambda config: config.clear())
+
+
+def test_a_value_of_a_key_that_is_there_twice_is_not_shown(tmp_path: Path) -> None:
+    text = "config:\n  samokoder:smtpPassword: in-plain-text\n  samokoder:smtpPassword: another-one\n"
+    (tmp_path / "Pulumi.staging.yaml").write_text(text, encoding="utf-8")
+
+    with pytest.raises(ProjectError) as caught:
+        stack_file.committed(tmp_path, "staging")
+
+    assert not {"in-plain-text", "another-one"} & set(str(caught.value).split()), "it may be a secret"
+
+
+def test_a_merged_mapping_may_say_a_key_anew(tmp_path: Path) -> None:
+    text = "config:\n  samokoder:api: &one {cpus: 1, replicas: 2}\n  samokoder:worker: {<<: *one, cpus: 2}\n"
+    (tmp_path / "Pulumi.staging.yaml").write_text(text, encoding="utf-8")
+
+    assert stack_file.committed(tmp_path, "staging")["config"]["samokoder:worker"]["cpus"] == 2
 
 
 def test_one_mapping_in_two_places_is_no_mistake(tmp_path: Path) -> None:
