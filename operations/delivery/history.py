@@ -181,7 +181,7 @@ def _data_version(root: Path, commit: str, config: Mapping[str, Any], part: str)
 
     Empty where the commit has no such part.
     """
-    reference = (config.get(key_of("images")) or {}).get(part)
+    reference = stack_file.section(config, "images").get(part)
     if not reference:
         text = _git(root, "show", f"{commit}:stack/images.py").stdout
         found = re.search(rf'"((?:[^"\s]+/)?{part}:[^"]+)"', text)

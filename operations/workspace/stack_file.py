@@ -25,6 +25,7 @@ from stack.common.mistakes import InvalidSettingsError, Mistake
 from stack.common.names import PROJECT, VARIABLE
 from stack.common.secret_rules import CONFIGURED_SECRETS, fernet_key
 from stack.settings.environment import Environment
+from stack.settings.explain import written_as_text
 from stack.settings.keys import key_of
 from stack.settings.reading import read_environment
 
@@ -230,9 +231,11 @@ def read(stack: str, document: Mapping[str, Any], *, incomplete: bool = False) -
     ]
     if hidden:
         raise InvalidSettingsError(stack, hidden)
-    texts = {key: _text(value) for key, value in config.items() if key not in encrypted}
+    as_text = ((key, written_as_text(key)) for key, value in config.items() if isinstance(value, str))
+    others = {key: mistake for key, mistake in as_text if mistake}
+    texts = {key: _text(value) for key, value in config.items() if key not in {*encrypted, *others}}
     texts |= {key: stand_in(key.removeprefix(f"{PROJECT}:")) for key in encrypted}
-    others = {
+    others |= {
         path: _other(path, value)
         for path, value in leaves
         # A secret in plain text is refused whatever YAML calls it, by a rule that does not show it.

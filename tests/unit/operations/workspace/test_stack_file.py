@@ -7,16 +7,18 @@ import re
 import stat
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
 import yaml
+from pydantic.alias_generators import to_camel
 
 from operations.errors import ProjectError
 from operations.workspace import stack_file, stack_text
 from operations.workspace.workspace import Workspace
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
+from stack.settings.tree import Settings
 
 SALT = "v1:salt:v1:abc:def=="
 
@@ -184,6 +186,39 @@ def test_a_value_that_yaml_takes_for_something_else_is_a_mistake_with_what_to_wr
     assert {"samokoder:api.environment.KEY", "samokoder:smtpPassword", "samokoder:api.cpus"} <= found.keys(), (
         "all mistakes at once"
     )
+
+
+STRUCTURED = {
+    to_camel(name): list if get_origin(field.annotation) is list else dict
+    for name, field in Settings.model_fields.items()
+    if not isinstance(field.get_default(call_default_factory=True), (str, int, float))
+}
+
+
+@pytest.mark.parametrize(
+    "value", ["secretKey=2", "", '{"secretKey": 2}', "{}", "[]", "- a", 2, True, None, [1], {"x": 1}]
+)
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_a_section_or_a_list_in_another_form_is_refused_with_its_key_and_its_form(name: str, value: Any) -> None:
+    key = f"samokoder:{name}"
+    if isinstance(value, STRUCTURED[name]):
+        return
+
+    with pytest.raises(InvalidSettingsError) as caught:
+        stack_file.read("staging", {"config": {key: value}})
+
+    mistake = next(each for each in caught.value.mistakes if each.key == key)
+    assert re.search("list|array" if STRUCTURED[name] is list else "object", mistake.allowed), "which form is meant"
+    written = yaml.safe_load(mistake.example)
+    assert isinstance(written[key], STRUCTURED[name]), "what it says to write must be of that form"
+
+
+def test_an_object_as_text_is_refused_although_pulumi_would_take_it() -> None:
+    config = {"samokoder:cadvisor": '{"port": 18080}'}
+    merged = stack_file.merged({"config": config}, machine={"samokoder:cadvisor": {"dataRoot": "/srv/docker"}})
+
+    with pytest.raises(InvalidSettingsError, match="samokoder:cadvisor"):
+        stack_file.read("staging", merged)  # what this machine adds to the section would be lost without a word
 
 
 def test_a_secret_of_the_application_that_yaml_takes_for_a_date_is_neither_shown_nor_told_to_be_in_plain_text() -> None:
