@@ -20,7 +20,7 @@ from operations import __main__ as command
 from operations.audit.drift import detect, repairs
 from operations.audit.drift.actual import read_engine
 from operations.audit.drift.compare import compare
-from operations.audit.drift.declared import SECRET_MARK, read_state
+from operations.audit.drift.declared import read_state
 from operations.audit.drift.difference import Difference, Typed
 from operations.audit.drift.preview import read_preview
 from operations.data.restore import unfinished
@@ -28,6 +28,7 @@ from operations.engine.part_status import PartStatus
 from operations.errors import ProjectError, PulumiFailedError
 from operations.lifecycle import up as lifecycle_up
 from operations.workspace import lock
+from operations.workspace.pulumi_state import SECRET_MARK
 from operations.workspace.workspace import Workspace
 from stack.settings.environment import Environment
 from stack.settings.reading import read_environment
