@@ -1,7 +1,8 @@
-"""Refuses to change which secret opens stored data: the one that is configured, or the one that was generated.
+"""Refuses to change which secret opens stored data: the one that was generated, or one that is configured.
 
 With a stack file that lacks a configured key (another clone, an older commit, `git stash`) `up` would use the generated
-one: what is stored cannot be read, and what is written meanwhile is lost once the file is right again.
+one: what is stored cannot be read, and what is written meanwhile is lost once the file is right again. So it is with
+another configured value, of which the state has a mark.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from stack.common.secret_rules import fernet_key
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 from stack.spec.rotation import label
-from stack.spec.secrets import GENERATED, kept_origins
+from stack.spec.secrets import GENERATED, kept_origins, mark_of
 
 VARIABLE = "OTHER_KEY"
 """Environment variable: the secrets, by label and separated by spaces, that a person means to change."""
@@ -43,15 +44,18 @@ def refuse_others(workspace: Workspace, run: PulumiRun, deployment: Mapping[str,
 
 
 def changed(environment: Environment, run: PulumiRun, deployment: Mapping[str, Any]) -> list[str]:
-    """Return the secrets of stored data that `up` would take from elsewhere than before, with another value.
+    """Return the secrets of stored data that would have another value after an `up` than now.
 
-    run: is asked for values only where a secret would come from elsewhere. deployment: as for `refuse_others`.
+    run: is asked for values only where a secret would come from elsewhere, or is configured. deployment: as for
+    `refuse_others`.
     """
     moved = _moved(environment, deployment)
     # Only a configured value can be compared: the state does not have the one that a stack file has lost.
-    return [
+    others = {
         secret for secret in moved if not (_is_configured(environment, secret) and _equal(environment, run, secret))
-    ]
+    }
+    others |= _remarked(environment, run, deployment)
+    return [secret for secret in GENERATED if secret in others]
 
 
 def up_with(workspace: Workspace, labels: list[str]) -> str:
@@ -73,13 +77,34 @@ def _moved(environment: Environment, deployment: Mapping[str, Any]) -> list[str]
     ]
 
 
+def _remarked(environment: Environment, run: PulumiRun, deployment: Mapping[str, Any]) -> set[str]:
+    """Return the secrets that were configured at the last `up` and are now, with another value."""
+    there, wanted = pulumi_state.kept_origins(deployment), kept_origins(environment)
+    noted = pulumi_state.kept_marks(deployment)  # none in a state of an earlier version
+    both = [
+        secret
+        for secret in GENERATED
+        if (is_ := label(secret)) in noted and there.get(is_) == wanted.get(is_) == "configured"
+    ]
+    if not both or not pulumi_state.data_volumes(dict(deployment)):
+        return set()
+    marks, configuration = pulumi_state.kept_marks(run.in_plain()), run.configuration()
+    return {
+        secret for secret in both if mark_of(secret, _configured(configuration, secret)) != marks.get(label(secret))
+    }
+
+
+def _configured(configuration: Mapping[str, Mapping[str, Any]], secret: str) -> str:
+    return str(configuration.get(key_of(GENERATED[secret].configured), {}).get("value"))
+
+
 def _is_configured(environment: Environment, secret: str) -> bool:
     return GENERATED[secret].configured in environment.configured_secrets
 
 
 def _equal(environment: Environment, run: PulumiRun, secret: str) -> bool:
     """Tell whether the configured value is the generated one, which a person may have copied to keep it elsewhere."""
-    configured = str(run.configuration().get(key_of(GENERATED[secret].configured), {}).get("value"))
+    configured = _configured(run.configuration(), secret)
     generated = run.secrets(every=True).get(label(secret), "")
     as_fernet = secret == "app_secret_key" and environment.settings.fernet  # noqa: S105 - a name
     return fernet_key(configured) == fernet_key(generated) if as_fernet else configured == generated
@@ -87,10 +112,11 @@ def _equal(environment: Environment, run: PulumiRun, secret: str) -> bool:
 
 def _told(workspace: Workspace, secret: str, there: str) -> tuple[str, str, str]:
     key = key_of(GENERATED[secret].configured)
-    lacks = there == "configured"
-    file = f"lacks it ({key})" if lacks else f"has another one ({key})"
-    keep = f"merge the commit that has {key}, or " if lacks else ""
-    words = f"config set --secret {key}" if lacks else f"config rm {key}"
+    was_configured = there == "configured"
+    has = _is_configured(workspace.settings(), secret)
+    file = f"has another one ({key})" if has else f"lacks it ({key})"
+    keep = f"merge the commit that has {'that ' if has else ''}{key}, or " if was_configured else ""
+    words = f"config set --secret {key}" if was_configured else f"config rm {key}"
     typed = workspace.typed(f"pulumi ARGS='{words}'")
     return (
         f"  {label(secret)}: the {there} one is in use, and the file {file}.",

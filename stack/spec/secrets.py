@@ -6,6 +6,7 @@ beside the one in use (`stack/spec/rotation.py`). Secrets reach containers only 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -86,6 +87,19 @@ def kept_origins(environment: Environment) -> Mapping[str, str]:
         for secret in secret_names(environment)
         if secret in OPENS_WHAT_IS_KEPT and (key := GENERATED[secret].configured)
     }
+
+
+KEPT_MARKS = "keptMarks"
+"""Output of the component Secrets: label -> `mark_of` the configured value, of those that are configured."""
+
+
+def mark_of(secret: str, value: str) -> str:
+    """Return what tells a configured value that opens stored data from another one, and not what the value is.
+
+    The state has it only as a secret, beside the value itself. It is slow to compute all the same, and differs for each
+    secret, so that it is of little use to who sees one.
+    """
+    return hashlib.scrypt(value.encode(), salt=label(secret).encode(), n=2**14, r=8, p=1, dklen=16).hex()
 
 
 def secret_names(environment: Environment) -> list[str]:

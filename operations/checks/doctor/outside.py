@@ -13,6 +13,7 @@ from functools import partial
 import httpx
 
 from operations.checks.doctor.asked import EnvironmentAsked, last_of
+from operations.engine.redaction import in_every_form, without
 from operations.errors import FailedError, NotConfiguredError, UnavailableError
 from operations.workspace import pasted
 from stack.common.names import PROJECT
@@ -158,6 +159,9 @@ def write_to_bucket(asked: EnvironmentAsked) -> str:
     if int(status) == _NOT_FOUND:
         raise FailedError(f"{offsite.endpoint} has no bucket {offsite.bucket}")
     if int(status) != _OK:
+        # Some services repeat the key's name in what they answer.
+        names = ("s3AccessKeyId", "s3SecretAccessKey")
+        answer = without(in_every_form({name: asked.secret(name) for name in names}), answer)
         raise FailedError(f"{offsite.endpoint} answers {status}: {' '.join(answer.split())[:200]}")
     return f"{url} was written"
 

@@ -230,6 +230,42 @@ def test_lines_are_shown_as_they_come(clone: Path) -> None:
     assert sorted(shown) == ["err", "out"], "errors belong to what a person follows"
 
 
+LEAKS = """
+import json, sys
+said = " ".join(sys.argv[1:])
+if said.startswith("config"):
+    print(json.dumps({"samokoder:SMTP_PASSWORD": {"value": "mail-pass-word", "secret": True}}))
+elif said.startswith("stack export"):
+    print("{}")
+else:
+    print("making api-1\\nDiagnostics:\\n  docker: no login with mail-pass-word", flush=True)
+    sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize("command", ["preview", "up", "refresh", "destroy"])
+def test_what_a_provider_says_of_an_error_is_shown_without_secrets(clone: Path, command: str) -> None:
+    shown: list[str] = []
+    run = _run(clone, LEAKS)
+
+    with pytest.raises(PulumiFailedError):
+        run.pulumi(command, show=shown.append)
+    with pytest.raises(PulumiFailedError) as failed:
+        run.pulumi(command, capture=True)
+
+    assert shown == ["making api-1", "Diagnostics:", "  docker: no login with <samokoder:SMTP_PASSWORD>"]
+    assert "no login with <samokoder:SMTP_PASSWORD>" in str(failed.value), "it goes to a log of CI, or to JSON"
+
+
+def test_an_error_is_shown_although_the_secrets_cannot_be_asked_for(clone: Path) -> None:
+    run = _run(clone, "import sys; print('Diagnostics:\\n  the bucket does not answer'); sys.exit(1)")
+    shown: list[str] = []
+
+    run.pulumi("up", show=shown.append, check=False)
+
+    assert "  the bucket does not answer" in shown, "the cause must be known at 3 a.m."
+
+
 def test_a_termination_reaches_pulumi_which_is_waited_for(clone: Path) -> None:
     code = """
 import pathlib, signal, sys, time
