@@ -156,6 +156,26 @@ def unless_down(stores: Collection[str], window: str) -> str:
     return f" unless on () max_over_time({down}[{window}])"
 
 
+NEW_FOR = "15m"
+"""So long a first `make up` may take after Prometheus has started, with slow pulls and builds."""
+# Two jobs, so that one that is lost from the configuration does not make every environment a new one.
+NEW = f'absent_over_time(up{{job=~"cadvisor|prometheus"}}[6h] offset {NEW_FOR})'
+"""Has a value while the environment is new: NEW_FOR after Prometheus' first sample, or its first after six hours."""
+
+
+def unless_new(seen: str) -> str:
+    """Return the rest of an expression: it waits for a part that has never been there, while the environment is new.
+
+    seen: an expression that has a value where the part was there within NEW_FOR.
+    """
+    return f" unless on () ({NEW} unless on () {seen})"
+
+
+def unless_new_job(job: str) -> str:
+    """Return the same for the targets of a job."""
+    return unless_new(f'max_over_time(up{{job="{job}"}}[{NEW_FOR}]) == 1')
+
+
 def number(value: float | Decimal) -> str:
     """Return a number for rules and texts, without an exponent and without rounding errors: 0.1 stays 0.1."""
     return f"{Decimal(str(value)).normalize():f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, unseen_seconds
+from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, unless_new_job, unseen_seconds
 from stack.parts.alertmanager import rules as alertmanager
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
@@ -60,7 +60,7 @@ def _targets(parts: Sequence[ServiceSpec]) -> Iterator[Alert]:
         yield Alert(
             name="TargetDown",
             # `absent`, because a job that vanished from the configuration has no `up` that could be 0.
-            expression=f'up{{job="{job}"}} == 0 or absent(up{{job="{job}"}})',
+            expression=f'(up{{job="{job}"}} == 0 or absent(up{{job="{job}"}}))' + unless_new_job(job),
             wait="5m",
             severity="warning",
             service=job,

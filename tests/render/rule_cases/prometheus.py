@@ -96,8 +96,10 @@ def _targets(environment: Environment) -> Iterator[Case]:
         fires = (down(job, {"instance": f"{job}:1"}),)
         yield Case(alert="TargetDown", title=f"{job} is down", series=up | {series: "1 0+0x9"}, minute=8, fires=fires)
         yield Case(
-            alert="TargetDown", title=f"{job} is no target any more", series=gone, minute=8, fires=(down(job, {}),)
+            alert="TargetDown", title=f"{job} is no target any more", series=gone, minute=22, fires=(down(job, {}),)
         )
+        first = up | {series: "0+0x30"}
+        yield Case(alert="TargetDown", title=f"a first up has not made {job} yet", series=first, minute=14)
     missed = up | {f'up{{job="{jobs[0]}",instance="{jobs[0]}:1"}}': "1 0 1+0x8"}
     yield Case(alert="TargetDown", title="one scrape was missed", series=missed, minute=8)
 
