@@ -12,7 +12,7 @@ from typing import Any
 from stack.common.names import PROJECT
 from stack.common.references import parse_reference
 from stack.spec.rotation import IN_USE, PHASES, SECOND, label
-from stack.spec.secrets import KEPT_MARKS, KEPT_ORIGINS
+from stack.spec.secrets import KEPT_FORMS, KEPT_MARKS, KEPT_ORIGINS
 
 CONTAINER = "docker:index/container:Container"
 IMAGE = "docker:index/remoteImage:RemoteImage"
@@ -253,6 +253,11 @@ def phases(deployment: Mapping[str, Any]) -> dict[str, Any] | None:
 def kept_origins(deployment: Mapping[str, Any]) -> dict[str, str]:
     """Return what `stack.spec.secrets.kept_origins` was at the last `up`; empty for a state of an earlier version."""
     return dict(_of_secrets(deployment).get(KEPT_ORIGINS) or {})
+
+
+def kept_forms(deployment: Mapping[str, Any]) -> dict[str, str]:
+    """Return what `stack.spec.secrets.kept_forms` was at the last `up`; empty for a state of an earlier version."""
+    return dict(_of_secrets(deployment).get(KEPT_FORMS) or {})
 
 
 def kept_marks(deployment: Mapping[str, Any]) -> dict[str, Any]:

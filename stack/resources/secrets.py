@@ -14,11 +14,13 @@ from stack.settings.environment import Environment
 from stack.spec.rotation import IN_USE, PHASES, SLOTTED, label, slots
 from stack.spec.secrets import (
     GENERATED,
+    KEPT_FORMS,
     KEPT_MARKS,
     KEPT_ORIGINS,
     OPENS_WHAT_IS_KEPT,
     WEB_PASSWORDS,
     bcrypt_of,
+    kept_forms,
     kept_origins,
     mark_of,
     secret_names,
@@ -57,7 +59,7 @@ class Secrets(pulumi.ComponentResource):
             configured = generated is None or key in environment.configured_secrets
             if configured and secret in used:
                 values[secret] = config.require_secret(key)
-                if secret in OPENS_WHAT_IS_KEPT:
+                if generated:
                     marks[label(secret)] = values[secret].apply(partial(mark_of, secret))
             if generated is None or (configured and secret not in OPENS_WHAT_IS_KEPT):
                 continue
@@ -86,5 +88,11 @@ class Secrets(pulumi.ComponentResource):
         self.values = values
         # `make password` and the checks before an `up` read these outputs, because they read only the state.
         self.register_outputs(
-            {IN_USE: in_use, PHASES: phases, KEPT_ORIGINS: kept_origins(environment), KEPT_MARKS: marks}
+            {
+                IN_USE: in_use,
+                PHASES: phases,
+                KEPT_ORIGINS: kept_origins(environment),
+                KEPT_FORMS: kept_forms(environment),
+                KEPT_MARKS: marks,
+            }
         )
