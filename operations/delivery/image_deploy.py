@@ -293,7 +293,9 @@ def _history(workspace: Workspace, to: str = "") -> Iterator[Earlier]:
         # A commit may have removed the file, or broken it: nobody has deployed that one.
         with contextlib.suppress(ProjectError):
             if text:
-                version = Version.of(stack_file.checked(stack_file.load_text(text, file.name), file.name))
+                version = Version.of(
+                    stack_file.checked(stack_file.load_text(text, file.name, of_history=True), file.name)
+                )
                 # The author of the commit chose these words, so control characters for the terminal are removed.
                 yield Earlier(version=version, commit=commit, told="".join(filter(str.isprintable, told)))
 

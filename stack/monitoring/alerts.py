@@ -135,10 +135,45 @@ def down_alert(part: str) -> str:
     return "".join(word.capitalize() for word in part.split("-")) + "Down"
 
 
+def store_down(metric: str, exporter: str, environment: Environment) -> str:
+    """Return the expression for a store that does not answer its exporter. metric: the exporter's own verdict, 0 or 1.
+
+    An exporter that answers without this metric must not look like a healthy server. One that a silent server holds up
+    for longer than a scrape may take gives no metric at all (redis_exporter waits 10 s for TLS, whatever it is told);
+    its own page still answers, so it is not the exporter that is down.
+    """
+    job, limit = f'job="{exporter}"', number(seconds(environment.settings.prometheus.scrape_timeout))
+    return (
+        f"{metric} == 0 or absent({metric}{{{job}}}) and on (job) up{{{job}}} == 1 "
+        f"or up{{{job}}} == 0 and scrape_duration_seconds{{{job}}} >= {limit} "
+        f'unless on () probe_success{{service="{exporter}"}} == 0'
+    )
+
+
 def unless_down(stores: Collection[str], window: str) -> str:
     """Return the rest of an expression: the errors of an outage stay in a window for longer than the outage's alert."""
     down = f'ALERTS{{alertname=~"{"|".join(down_alert(part) for part in sorted(stores))}",alertstate="firing"}}'
     return f" unless on () max_over_time({down}[{window}])"
+
+
+NEW_FOR = "15m"
+"""So long a first `make up` may take after Prometheus has started, with slow pulls and builds."""
+# Two jobs, so that one that is lost from the configuration does not make every environment a new one.
+NEW = f'absent_over_time(up{{job=~"cadvisor|prometheus"}}[6h] offset {NEW_FOR})'
+"""Has a value while the environment is new: NEW_FOR after Prometheus' first sample, or its first after six hours."""
+
+
+def unless_new(seen: str) -> str:
+    """Return the rest of an expression: it waits for a part that has never been there, while the environment is new.
+
+    seen: an expression that has a value where the part was there within NEW_FOR.
+    """
+    return f" unless on () ({NEW} unless on () {seen})"
+
+
+def unless_new_job(job: str) -> str:
+    """Return the same for the targets of a job."""
+    return unless_new(f'max_over_time(up{{job="{job}"}}[{NEW_FOR}]) == 1')
 
 
 def number(value: float | Decimal) -> str:

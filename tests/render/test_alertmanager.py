@@ -442,6 +442,13 @@ FIRING: dict[str, tuple[dict[str, str], set[str]]] = {
         },
         {"ProbeFailed"},
     ),
+    "a silent store fails its exporter's scrapes, and is told once": (
+        {
+            "RedisDown": "service=redis severity=critical job=redis-exporter instance=redis-exporter:9121",
+            "TargetDown": "service=redis-exporter severity=warning job=redis-exporter instance=redis-exporter:9121",
+        },
+        {"TargetDown"},
+    ),
     "a full disk explains only itself": (
         {
             "HostDiskAlmostFull": "service=host severity=critical instance=node:9100 mountpoint=/",

@@ -17,6 +17,7 @@ import httpx
 
 from operations.checks.doctor.asked import EnvironmentAsked, last_of
 from operations.checks.doctor.outside import refuse_short
+from operations.engine.redaction import in_every_form, without
 from operations.errors import FailedError, NotConfiguredError, UnavailableError
 from stack.common.names import PROJECT
 from stack.settings.data import Offsite
@@ -91,13 +92,13 @@ def ask_bucket(asked: EnvironmentAsked) -> str:
 
 def _answers(asked: EnvironmentAsked, offsite: Offsite, requests: Sequence[_Request]) -> tuple[list[_Answer], str]:
     """Send signed requests from the engine's host, with one curl; return the answers, and why there are no more."""
-    keys = f"{asked.secret('s3AccessKeyId')}:{asked.secret('s3SecretAccessKey')}"
+    keys = {name: asked.secret(name) for name in ("s3AccessKeyId", "s3SecretAccessKey")}
     each = []
     for number, request in enumerate(requests):
         content = request.body.encode()
         options = {
             "url": f"{offsite.endpoint.rstrip('/')}/{offsite.bucket}{request.path}",
-            "user": keys,
+            "user": ":".join(keys.values()),
             "aws-sigv4": f"aws:amz:{offsite.region}:s3",
             "request": request.method,
             "header": f"x-amz-content-sha256: {hashlib.sha256(content).hexdigest()}",
@@ -116,7 +117,8 @@ def _answers(asked: EnvironmentAsked, offsite: Offsite, requests: Sequence[_Requ
     texts = _END.split(done.stdout)
     pairs = zip(texts[::2], texts[1::2], strict=False)
     # Of a request without an answer curl prints the status 000.
-    return [_Answer(int(status), said) for said, status in pairs if int(status)], last_of(done.stderr)
+    secrets = in_every_form(keys)  # some services repeat a key in what they answer
+    return [_Answer(int(status), without(secrets, said)) for said, status in pairs if int(status)], last_of(done.stderr)
 
 
 def _judge_write(offsite: Offsite, prefix: str, written: _Answer) -> None:

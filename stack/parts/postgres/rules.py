@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share
+from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share, store_down
 from stack.parts.postgres.collations import METRIC
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
@@ -26,23 +26,22 @@ ALLOWED = "(sum by (instance) (pg_settings_max_connections - pg_settings_superus
 def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     """Return the rules."""
     alerts = environment.settings.alerts
-    rules = [*_availability(), *_connections(alerts), *_work(alerts), *_storage()]
+    rules = [*_availability(environment), *_connections(alerts), *_work(alerts), *_storage()]
     # The provider decides which C library a managed server has.
     return Group(name="postgres", rules=[*rules, *_collations()] if not environment.managed_database else rules)
 
 
-def _availability() -> Iterator[Alert]:
+def _availability(environment: Environment) -> Iterator[Alert]:
     yield alert(
         name="PostgresDown",
-        # `absent`: an exporter that answers without `pg_up` must not look like a healthy server.
-        expression='pg_up == 0 or absent(pg_up{job="postgres-exporter"}) and on (job) up{job="postgres-exporter"} == 1',
+        expression=store_down("pg_up", "postgres-exporter", environment),
         wait="1m",
         severity="critical",
         outlasts=Outlasts.MISSING,
         summary=Text(en="PostgreSQL is down", ru="PostgreSQL не работает"),
         description=Text(
-            en="It does not answer its exporter: it is down, out of reach, or refuses the exporter's login.",
-            ru="Сервер не отвечает экспортеру: не работает, недоступен или не принимает пароль.",
+            en="It does not answer its exporter: it is down, silent, out of reach, or refuses the exporter's login.",
+            ru="Сервер не отвечает экспортеру: не работает, молчит, недоступен или не принимает пароль.",
         ),
     )
     yield alert(

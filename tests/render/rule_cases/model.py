@@ -72,6 +72,10 @@ def pair(
     yield Case(alert=alert, title=titles[1], series=silent, minute=minute)
 
 
+HISTORY = {'up{job="prometheus",instance="prometheus:9090"}': "1+0x60"}
+"""Prometheus was there from the beginning on: an environment is new for so long after it."""
+
+
 def grows(by: float, minutes: int = 60) -> str:
     """Return a counter that grows by so much a minute."""
     return f"0+{by:g}x{minutes}"

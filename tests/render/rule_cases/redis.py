@@ -26,7 +26,7 @@ def cases(environment: Environment) -> Iterator[Case]:
 
 def _availability() -> Iterator[Case]:
     summary = "Redis is down"
-    description = "It does not answer its exporter: it is down, out of reach, or refuses the exporter's login."
+    description = "It does not answer its exporter: it is down, silent, out of reach, or refuses the exporter's login."
     up = {f"up{{{EXPORTER}}}": stays(1)}
     yield from pair(
         "RedisDown",
@@ -48,8 +48,20 @@ def _availability() -> Iterator[Case]:
     yield Case(
         alert="RedisDown",
         title="the exporter is down, and it says so",
-        series={f"up{{{EXPORTER}}}": stays(0)},
+        series={f"up{{{EXPORTER}}}": stays(0), f"scrape_duration_seconds{{{EXPORTER}}}": stays(0.01)},
         minute=4,
+    )
+    late = {f"up{{{EXPORTER}}}": stays(0), f"scrape_duration_seconds{{{EXPORTER}}}": stays(10.001)}
+    page = f'probe_success{{job="probe",service="{AT["job"]}"}}'
+    yield from pair(
+        "RedisDown",
+        titles=("it holds its exporter up until the scrape fails", "the exporter hangs, its own page too"),
+        fires=late | {page: stays(1)},
+        silent=late | {page: stays(0)},
+        minute=4,
+        labels=CRITICAL | AT,
+        summary=summary,
+        description=description,
     )
     error = f'redis_exporter_last_scrape_error{{{EXPORTER},err="NOPERM"}}'
     yield from pair(

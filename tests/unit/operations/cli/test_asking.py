@@ -137,7 +137,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         pulumi=lambda *said, **_: words.append(said),
     )
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
-    monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: given)
+    monkeypatch.setattr(lifecycle_up, "prepared", lambda *_, **__: SimpleNamespace(run=given))
     monkeypatch.setattr(lifecycle_up, "refuse_changed", lambda *_: None)
     monkeypatch.setattr(lifecycle_down, "_with_engine", lambda _: given)
     monkeypatch.setattr(lifecycle_down, "used_by_others", lambda *_: {})

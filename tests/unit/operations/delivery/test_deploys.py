@@ -390,6 +390,20 @@ def test_a_commit_with_a_broken_stack_file_is_passed_over(clone: Clone, monkeypa
     assert image_deploy.back(clone.workspace)[0].wanted.images == both(1), "nobody has deployed what cannot be read"
 
 
+def test_a_version_whose_stack_file_had_a_key_twice_was_deployed_and_is_the_way_back(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone.put(1)
+    clone.put(2, commit=False)
+    good = clone.file.read_text()
+    clone.file.write_text(good + "  samokoder:keepImages: 4\n  samokoder:keepImages: 5\n")
+    clone.git("commit", "--quiet", "--all", "--message", "version 2")
+    clone.file.write_text(good)
+    clone.put(3)
+    running(monkeypatch, api_1=image("api", 3), worker=image("worker", 3))
+    assert image_deploy.back(clone.workspace)[0].wanted.images == both(2), "earlier versions of this program took it"
+
+
 SIGNS = """#!/bin/sh
 case "$*" in
 *--verify*) echo "gpg: Good signature from Ada" >&2; echo "[GNUPG:] GOODSIG 0 Ada" ;;

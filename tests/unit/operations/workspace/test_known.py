@@ -32,6 +32,7 @@ BROKEN = {
     "a date that no calendar has": "config:\n  samokoder:api: {environment: {RELEASE: 2026-02-30}}\n",
     "a number as a key": "config:\n  8000: samokoder:api\n",
     "a mapping that has itself": "config: &all\n  samokoder:api: {environment: *all}\n",
+    "a key that is there twice": "config:\n  samokoder:keepImages: 1\n  samokoder:keepImages: 2\n",
     "another encoding": "config: {}  # производство\n",
 }
 ENCODING = "cp1251"

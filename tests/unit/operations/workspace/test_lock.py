@@ -363,7 +363,7 @@ def test_what_changes_an_environment_takes_the_lock_before_it_does_anything(
     run: Any = type("Run", (), {"workspace": given, "backend": type("Backend", (), {"url": "", "origin": ""})})
     monkeypatch.setattr(lifecycle_down, "_with_engine", lambda _: run)
     monkeypatch.setattr(lifecycle_down, "_to_end", lambda *_, **__: run)
-    monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: run)
+    monkeypatch.setattr(lifecycle_up, "prepared", lambda *_, **__: SimpleNamespace(run=run))
     doing, call = CHANGES[name]
     with pytest.raises(RefusedError, match=f"^{doing}$"):
         call(given)

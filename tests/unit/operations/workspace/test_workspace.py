@@ -21,7 +21,7 @@ import pytest
 from operations.engine.images import third_party_images
 from operations.errors import ProjectError, PulumiFailedError
 from operations.lifecycle import prepare as preparing
-from operations.lifecycle.prepare import prepare, refuse_changed
+from operations.lifecycle.prepare import Prepared, prepare, refuse_changed
 from operations.workspace import origins, pulumi_cli, pulumi_state, stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
@@ -276,6 +276,42 @@ def test_lines_are_shown_as_they_come(clone: Path) -> None:
     assert sorted(shown) == ["err", "out"], "errors belong to what a person follows"
 
 
+LEAKS = """
+import json, sys
+said = " ".join(sys.argv[1:])
+if said.startswith("config"):
+    print(json.dumps({"samokoder:SMTP_PASSWORD": {"value": "mail-pass-word", "secret": True}}))
+elif said.startswith("stack export"):
+    print("{}")
+else:
+    print("making api-1\\nDiagnostics:\\n  docker: no login with mail-pass-word", flush=True)
+    sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize("command", ["preview", "up", "refresh", "destroy"])
+def test_what_a_provider_says_of_an_error_is_shown_without_secrets(clone: Path, command: str) -> None:
+    shown: list[str] = []
+    run = _run(clone, LEAKS)
+
+    with pytest.raises(PulumiFailedError):
+        run.pulumi(command, show=shown.append)
+    with pytest.raises(PulumiFailedError) as failed:
+        run.pulumi(command, capture=True)
+
+    assert shown == ["making api-1", "Diagnostics:", "  docker: no login with <samokoder:SMTP_PASSWORD>"]
+    assert "no login with <samokoder:SMTP_PASSWORD>" in str(failed.value), "it goes to a log of CI, or to JSON"
+
+
+def test_an_error_is_shown_although_the_secrets_cannot_be_asked_for(clone: Path) -> None:
+    run = _run(clone, "import sys; print('Diagnostics:\\n  the bucket does not answer'); sys.exit(1)")
+    shown: list[str] = []
+
+    run.pulumi("up", show=shown.append, check=False)
+
+    assert "  the bucket does not answer" in shown, "the cause must be known at 3 a.m."
+
+
 def test_a_termination_reaches_pulumi_which_is_waited_for(clone: Path) -> None:
     code = """
 import pathlib, signal, sys, time
@@ -461,6 +497,7 @@ def test_a_silent_registry_swaps_nothing_that_comes_from_another_one(clone: Path
 @pytest.mark.parametrize(
     ("machine", "now", "said"),
     [
+        # Another run in this clone has written its own machine file meanwhile, whatever was judged here.
         ({}, "nothing", ""),
         ({}, "registry", ""),
         ({}, "here", "images that were built here"),
@@ -482,14 +519,24 @@ def test_what_another_run_changed_while_this_one_built_images_is_seen(
     volume = {"type": pulumi_state.VOLUME, "urn": "u$v::data-grafana", "outputs": {"name": "dashboards"}}
     resources = {"registry": FROM_REGISTRY, "here": BUILT_HERE, "grafana": [volume]}
     _state(run, {"resources": resources.get(now, [])})
-    stack_file.write(workspace.machine_file, stack_file.dump(machine, source="a test"))
+    kept = machine.get("samokoder:keptVolumes", {})
+    by = Prepared(
+        run=run,
+        facts={},
+        built_here=["redis"] if "samokoder:images" in machine else [],
+        machine={key: value for key, value in machine.items() if key != "samokoder:keptVolumes"},
+        kept_volumes=kept,
+    )
+    other = {"samokoder:images": {"redis": "sha256:" + "d" * 64}, "samokoder:keptVolumes": {"grafana": "others"}}
+    stack_file.write(workspace.machine_file, stack_file.dump(other, source="a test"))
     if said:
         with pytest.raises(ProjectError, match=rf"(?s)by another run.*Run it again.*{said}"):
-            refuse_changed(workspace, run)
+            refuse_changed(workspace, by)
     else:
-        refuse_changed(workspace, run)
+        refuse_changed(workspace, by)
         given = stack_file.load(workspace.stack_file)["config"]
         assert {key: given[key] for key in machine} == machine, "a run in the same clone wrote another one for Pulumi"
+        assert not set(given) & set(other) - set(machine), "what was not judged must not be deployed"
 
 
 MIRROR = "registry.example.org/mirror/redis:7.4.11@sha256:" + "c" * 64

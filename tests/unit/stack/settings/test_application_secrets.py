@@ -174,7 +174,7 @@ def test_a_value_that_is_written_in_place_of_its_name_is_not_shown(key: str, wri
     with pytest.raises(InvalidSettingsError) as caught:
         stack_file.read("staging", {"config": {key: written}})
     (wrong,) = caught.value.mistakes
-    assert wrong.given == "a value (not shown)"
+    assert wrong.given.startswith("a value (not shown)")
     assert not {"hunter2", "1999"} & set(re.findall(r"\w+", str(wrong))), "it is a secret"
 
 
