@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stack.settings.environment import Environment
-from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
+from tests.render.rule_cases.model import Case, Fires, Series, container, grows, pair, stays
 
 AT = {"job": "postgres-exporter", "instance": "postgres-exporter:9187"}
 EXPORTER = ",".join(f'{name}="{value}"' for name, value in AT.items())
@@ -19,11 +19,46 @@ INFO = {"service": "postgres", "severity": "info"}
 def cases(environment: Environment) -> Iterator[Case]:
     """Yield the cases."""
     yield from _availability()
+    if not environment.managed_database:
+        yield from _refused(environment)
     yield from _connections()
     yield from _work()
     yield from _storage()
     if not environment.managed_database:
         yield from _collations()
+
+
+def _refused(environment: Environment) -> Iterator[Case]:
+    """Yield the cases of an exporter that is refused: it keeps no other alert back for longer than it must."""
+    refused = {f"up{{{EXPORTER}}}": stays(1), f"pg_up{{{EXPORTER}}}": "1+0x9 0+0x50"}
+    down = Fires(
+        labels=CRITICAL | AT,
+        summary="PostgreSQL is down",
+        description="It does not answer its exporter: it is down, out of reach, or refuses the exporter's login.",
+    )
+    well = container(environment, "postgres")
+    for title, world, minute, fires in (
+        ("the exporter is refused, which is told at first", well, 13, (down,)),
+        ("the exporter is refused for long, and PostgreSQL is well", well, 30, ()),
+        ("it hangs", container(environment, "postgres", health="1+0x11 0+0x48"), 30, (down,)),
+        (
+            "its container is gone",
+            container(environment, "postgres", health="1+0x9", seen="0+60x9 540+0x50"),
+            30,
+            (down,),
+        ),
+    ):
+        yield Case(alert="PostgresDown", title=title, series=refused | world, minute=minute, fires=fires)
+    yield from pair(
+        "PostgresExporterErrors",
+        titles=("its login is refused", "PostgreSQL is down, which its own alert tells"),
+        fires=refused | well,
+        silent=refused | container(environment, "postgres", health="1+0x9 0+0x50"),
+        minute=30,
+        labels=WARNING | AT | {"collector": "login"},
+        summary="PostgreSQL is measured in part only",
+        description="The collector login of the exporter fails: alerts on its metrics are silent.",
+    )
 
 
 def _availability() -> Iterator[Case]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stack.settings.environment import Environment
-from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
+from tests.render.rule_cases.model import Case, Fires, Series, container, grows, pair, stays
 
 AT = {"job": "redis-exporter", "instance": "redis-exporter:9121"}
 EXPORTER = ",".join(f'{name}="{value}"' for name, value in AT.items())
@@ -20,8 +20,37 @@ def _is(**values: str) -> Series:
 def cases(environment: Environment) -> Iterator[Case]:
     """Yield the cases."""
     yield from _availability()
+    if not environment.managed_redis:
+        yield from _refused(environment)
     yield from _limits()
     yield from _persistence()
+
+
+def _refused(environment: Environment) -> Iterator[Case]:
+    """Yield the cases of an exporter that is refused: it keeps no other alert back for longer than it must."""
+    refused = {f"up{{{EXPORTER}}}": stays(1), **_is(up="1+0x9 0+0x50")}
+    down = Fires(
+        labels=CRITICAL | AT,
+        summary="Redis is down",
+        description="It does not answer its exporter: it is down, out of reach, or refuses the exporter's login.",
+    )
+    well, ill = container(environment, "redis"), container(environment, "redis", health="1+0x9 0+0x50")
+    for title, world, minute, fires in (
+        ("the exporter is refused, which is told at first", well, 13, (down,)),
+        ("the exporter is refused for long, and Redis is well", well, 30, ()),
+        ("it hangs", ill, 30, (down,)),
+    ):
+        yield Case(alert="RedisDown", title=title, series=refused | world, minute=minute, fires=fires)
+    yield from pair(
+        "RedisExporterErrors",
+        titles=("its login is refused", "Redis hangs, which its own alert tells"),
+        fires=refused | well,
+        silent=refused | ill,
+        minute=30,
+        labels=WARNING | {"instance": AT["instance"]},
+        summary="Redis is measured in part only",
+        description="Redis answers, and its exporter fails all the same: alerts on its metrics may be silent.",
+    )
 
 
 def _availability() -> Iterator[Case]:
