@@ -219,13 +219,16 @@ def received(server: Path) -> float:
     """Say when the youngest WAL file of a history was written, as a time stamp; 0 for none.
 
     Unlike `newest` it looks at every one, and raises OSError where a folder cannot be listed: for who removes by it.
+    A stamp of a time to come counts, unless the youngest of the right ones is of a later file.
     """
 
     def unlisted(error: OSError) -> None:
         raise error
 
     files = (Path(folder, name) for folder, _, names in os.walk(server, onerror=unlisted) for name in names)
-    return max((path.stat().st_mtime for path in files if SEGMENT.match(path.name)), default=0.0)
+    found = [(path.stat().st_mtime, path.name[:24]) for path in files if SEGMENT.match(path.name)]
+    youngest, name = max((each for each in found if not clock.ahead(each[0])), default=(0.0, ""))
+    return max((when for when, of in found if of > name), default=youngest)
 
 
 def waiting(server: Path) -> bool:
