@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
-from samokoder_backup import catalogue, database, state, wal
+from samokoder_backup import catalogue, database, notes, state, wal
 from samokoder_backup import settings as at
 from samokoder_backup.catalogue import Base, bases, remove_leftovers, servers
 from samokoder_backup.database import Identity
@@ -135,11 +135,14 @@ def mark_again(connection: Connection, server: Path) -> str:
 
 def _is_known(server: Path, mark: str) -> bool:
     """Tell whether the log that comes continues what is in a history's folder, by the mark that PostgreSQL has."""
-    path = server / _MARK
     try:
-        return not path.exists() or mark in json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        say(f"{path.name} cannot be read: {error}")
+        return mark in json.loads(notes.text(server / _MARK))
+    except FileNotFoundError:
+        return True
+    except (OSError, TypeError, ValueError) as error:
+        if lacking(error):
+            raise
+        say(f"{_MARK} cannot be read: {error}")
         return False
 
 

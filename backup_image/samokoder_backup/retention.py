@@ -76,7 +76,7 @@ def _remove_before(settings: Settings, server: Path, newer: Base, bad: Collectio
     """Remove what is older than a base backup. whole: all of the history is, also what has a name of a time to come."""
     # First, since the WAL stays while one that cannot be read may need it.
     for each in catalogue.broken(server):
-        if each.files and (whole or each.finished < newer.end):
+        if each.files and (each.finished < newer.end or (whole and each.ahead)):
             say(f"removing {each.id}, which cannot be read, with the others of its time")
             catalogue.remove_broken(each)
     # By the log it is older: it reaches nothing more, and its name would keep WAL until its time has come. It goes
