@@ -14,7 +14,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 from samokoder_backup import clock, damage, notes, wal
 from samokoder_backup import settings as at
@@ -57,6 +59,15 @@ class Base:
     def database(self) -> str:
         """The cluster's system identifier: a restore keeps it, and an empty volume gets another one."""
         return wal.system(self.server)
+
+    @property
+    def made(self) -> float:
+        """When the cluster was made, as a time stamp: PostgreSQL's BootStrapXLOG puts it into the system identifier.
+
+        Infinite where its clock was not set yet.
+        """
+        found = int(self.database) >> 32
+        return float(found) if found >= _EARLY else inf
 
     @property
     def ahead(self) -> bool:
@@ -153,6 +164,14 @@ def _pauses(server: Path) -> tuple[list[tuple[datetime, datetime]], Exception | 
         with contextlib.suppress(OSError):  # its folder cannot be looked into either
             until = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         return [(FORGOTTEN, until)], error
+
+
+class Pause(NamedTuple):
+    """A time in which nothing of a history was received, by time stamps."""
+
+    server: Path
+    start: float
+    end: float
 
 
 def note_pause(server: Path, start: float, end: float) -> None:
