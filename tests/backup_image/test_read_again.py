@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from samokoder_backup import barman, catalogue, database, jobs, notes, state, wal
+from samokoder_backup import barman, catalogue, database, entries, jobs, notes, state, wal
 from tests.backup_image.folders import Home, home_at, one_wrong_byte, segment
 
 Fails = Callable[..., None]
@@ -166,7 +166,7 @@ def test_a_disk_that_fails_once_makes_nothing_bad(home: Home, fails: Fails, monk
     dump = home.copy(home.ago(hours=1))
     monkeypatch.setattr("samokoder_backup.copies.run_unread", lambda *_, **__: None)
     fails(wal.locate(home.server(), segment(2)), 1)
-    real, left = jobs.entries.verify, [1]
+    real, left = entries.verify, [1]
 
     def verify(thing: Any, bad: Any) -> None:
         if thing.id == dump and left[0]:
@@ -174,6 +174,6 @@ def test_a_disk_that_fails_once_makes_nothing_bad(home: Home, fails: Fails, monk
             raise ERRORS["EIO"]
         real(thing, bad)
 
-    monkeypatch.setattr(jobs.entries, "verify", verify)
+    monkeypatch.setattr(entries, "verify", verify)
     assert jobs.verify() is True, state.bad()
     assert json.loads((home.root / "state.json").read_text())["verify"]["bad"] == {}
