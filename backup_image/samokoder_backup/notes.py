@@ -5,6 +5,7 @@ Alone of Python's own library, for PostgreSQL waits for each start of `wal.py`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -46,6 +47,10 @@ def put_by(path: Path, root: Path) -> Path:
 
     Somebody may be able to read it later. root: the folder of all backups, of whose files no copy goes off-site.
     """
-    kept = root / f"unread-{path.parent.name}-{path.name}-{time.time_ns()}"
-    os.link(path, kept, follow_symlinks=False)
+    # Named by the file itself: where nothing new can be written, as on a full disk, each try gives the same name.
+    kept = root / f"unread-{path.parent.name}-{path.name}-{path.lstat().st_ino}"
+    if kept.exists() and not kept.samefile(path):
+        kept = kept.with_name(f"{kept.name}-{time.time_ns()}")
+    with contextlib.suppress(FileExistsError):
+        os.link(path, kept, follow_symlinks=False)
     return kept

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from samokoder_backup import barman, catalogue, database, entries, jobs, notes, state, wal
+from samokoder_backup import barman, catalogue, database, entries, jobs, metrics, notes, service, state, wal
+from samokoder_backup.settings import Offsite
 from tests.backup_image.folders import Home, home_at, one_wrong_byte, segment
 
 Fails = Callable[..., None]
@@ -106,6 +107,37 @@ def test_a_second_name_that_cannot_be_given_keeps_the_first_one(
     fails(home.root / "state.json", 6)
     state.record("dump", {"exit": 0})
     assert (home.root / "state.json").read_bytes() == before
+
+
+def test_on_a_full_disk_what_cannot_be_read_gets_one_more_name_and_not_one_each_time(
+    home: Home, fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = (home.root / "state.json").read_bytes()
+    monkeypatch.setattr(state, "write", full)
+    fails(home.root / "state.json", 99)
+    for _ in range(3):
+        state.record("dump", {"exit": 0})
+    fails(home.root / "state.json", 0)
+    assert [path.name for path in home.root.glob("unread-*")] == [f"unread-backups-state.json-{inode(home)}"]
+    assert kept(home, "state.json") == [before]
+
+
+def inode(home: Home) -> int:
+    return (home.root / "state.json").stat().st_ino
+
+
+def test_figures_are_told_where_what_is_known_of_the_copies_off_site_cannot_be_read(home: Home, fails: Fails) -> None:
+    (home.root / "offsite").mkdir()
+    (home.root / "offsite" / "known.json").write_text("{}")
+    fails(home.root / "offsite" / "known.json", 99)
+    bucket = Offsite(endpoint="http://s3", bucket="copies", prefix="", region="", sync_minutes=5, keep_days=0)
+    with_bucket = home.settings.model_copy(update={"offsite": bucket})
+    names = {each.name for each in metrics.Metrics(with_bucket, service.Service(with_bucket)).collect()}
+    assert "backup_volume_free_bytes" in names, "else each alert of the backups is mute"
+    assert "backup_offsite_snapshots" not in names
 
 
 def test_checksums_of_wal_that_cannot_be_read_are_kept(home: Home, fails: Fails) -> None:
