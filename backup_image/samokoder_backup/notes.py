@@ -5,7 +5,6 @@ Alone of Python's own library, for PostgreSQL waits for each start of `wal.py`.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import time
@@ -43,7 +42,7 @@ def _listed(path: Path) -> bool:
 
 
 def put_by(path: Path, root: Path) -> Path:
-    """Give what cannot be read a second name, before something new takes the first one. Raises OSError.
+    """Give what cannot be read a second name, or another one, before something new takes the first. Raises OSError.
 
     Somebody may be able to read it later. root: the folder of all backups, of whose files no copy goes off-site.
     """
@@ -51,6 +50,10 @@ def put_by(path: Path, root: Path) -> Path:
     kept = root / f"unread-{path.parent.name}-{path.name}-{path.lstat().st_ino}"
     if kept.exists() and not kept.samefile(path):
         kept = kept.with_name(f"{kept.name}-{time.time_ns()}")
-    with contextlib.suppress(FileExistsError):
+    try:
         os.link(path, kept, follow_symlinks=False)
+    except FileExistsError:
+        pass
+    except PermissionError:  # another user's: Linux gives it no second name, and a volume may have none at all
+        path.rename(kept)
     return kept

@@ -96,17 +96,22 @@ def test_a_state_that_cannot_be_read_for_want_of_something_is_let_be(home: Home,
     assert state.read()["dump"]["exit"] == 0, "this process knows it"
 
 
-def test_a_second_name_that_cannot_be_given_keeps_the_first_one(
-    home: Home, fails: Fails, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("renames", [True, False])
+def test_what_gets_no_second_name_gets_another_one_or_keeps_its_own(
+    home: Home, fails: Fails, monkeypatch: pytest.MonkeyPatch, *, renames: bool
 ) -> None:
     def refused(*_: object, **__: object) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refused)
     before = (home.root / "state.json").read_bytes()
-    fails(home.root / "state.json", 6)
-    state.record("dump", {"exit": 0})
-    assert (home.root / "state.json").read_bytes() == before
+    fails(home.root / "state.json", 3 if renames else 6)
+    with monkeypatch.context() as patched:
+        if not renames:
+            patched.setattr(Path, "rename", refused)
+        state.record("dump", {"exit": 0})
+    assert (kept(home, "state.json") if renames else [(home.root / "state.json").read_bytes()]) == [before]
+    assert (state.FORGOTTEN in state.bad()) is renames, "from then on each verification is noted again"
 
 
 def test_on_a_full_disk_what_cannot_be_read_gets_one_more_name_and_not_one_each_time(
