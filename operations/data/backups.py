@@ -46,6 +46,8 @@ class ListedBackup:
     """Of a base backup: the last moment that can be restored; None: now."""
     without: tuple[tuple[datetime, datetime], ...] = ()
     """Ranges between `since` and `until` that cannot be restored from this backup."""
+    note: str = ""
+    """What else a person has to know of it."""
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> ListedBackup:
@@ -62,6 +64,7 @@ class ListedBackup:
                 (datetime.fromisoformat(each["from"]), datetime.fromisoformat(each["to"]))
                 for each in row.get("without", ())
             ),
+            note=str(row.get("note", "")),
         )
 
     def ranges(self) -> Iterator[tuple[datetime, datetime | None]]:
@@ -85,6 +88,7 @@ class ListedBackup:
             "status": self.status,
             **moments,
             "without": [{"from": start.isoformat(), "to": end.isoformat()} for start, end in self.without],
+            "note": self.note,
         }
 
 

@@ -37,6 +37,7 @@ from host.process_ids import start_time
 from operations.engine import containers, one_off
 from operations.engine.volumes import remove_volumes
 from operations.errors import ProjectError
+from operations.workspace import stack_file
 from operations.workspace.pulumi import CHANGES
 from operations.workspace.workspace import Workspace
 
@@ -203,10 +204,11 @@ def _half_replaced(folder: Path, name: str) -> bool:
     """Tell whether the journal of a restore says that the data is half replaced. folder, name: as of `unfinished`."""
     journal, _ = unfinished(folder, name)
     try:
-        noted = json.loads(journal.read_text(encoding="utf-8"))
+        text = stack_file.written(journal)
+        if text is None:
+            return False
+        noted = json.loads(text)
         return bool(noted.get("half", half_by_steps(touched=bool(noted.get("touched")), done=noted.get("done", ()))))
-    except FileNotFoundError:
-        return False
     except (OSError, ValueError, AttributeError, TypeError):
         return True  # another user's, or damaged: this is possible
 

@@ -8,11 +8,13 @@ file.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
@@ -37,6 +39,8 @@ ENCRYPTION_KEYS = ("encryptionsalt", "encryptedkey", "secretsprovider")
 _CONFIG = "config"
 _PLAIN = (str, int, float, tuple, type(None))  # an ordered mapping of YAML is a list of tuples
 
+_PAUSES = (0.05, 0.15, 0.3)
+"""Seconds before each further try to read a file."""
 _HEADER = "# Made by `samokoder` at each run from {source} and from what this machine adds. Edit that file.\n"
 
 
@@ -325,6 +329,26 @@ def write(path: Path, text: str, *, mode: int = 0o600) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def written(path: Path) -> str | None:
+    """Return the text of a file that `write` has made; None: there is none. Raises OSError where it cannot be read.
+
+    A disk or a network's file system may fail for a moment: whoever takes that for "there is none" begins anew.
+    """
+    for pause in (*_PAUSES, None):
+        try:
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            if not (path.parent.is_dir() and path.name in os.listdir(path.parent)):  # noqa: PTH208 - names
+                return None
+            if pause is None:
+                raise OSError(errno.EIO, "its folder lists it, and it cannot be opened", str(path)) from None
+        except OSError:
+            if pause is None:
+                raise
+        time.sleep(pause)
+    raise AssertionError  # the last try returns or raises
 
 
 def remove(path: Path) -> None:

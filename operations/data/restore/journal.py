@@ -139,12 +139,13 @@ class Journal:
     def read(cls, path: Path) -> Journal | None:
         """Return the journal of an unfinished restore; None: none. Raises ProjectError for one that cannot be read."""
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            text = stack_file.written(path)
+            if text is None:
+                return None
+            raw = json.loads(text)
             raw.pop("half", None)
             lists = {name: tuple(raw.get(name, ())) for name in ("done", "aside", "kept", "copied")}
             return cls(**raw | lists | {"wanted": Wanted(**raw["wanted"])})
-        except FileNotFoundError:
-            return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise unreadable(path, "restore", error) from None
 
@@ -175,7 +176,7 @@ def of_earlier_version(environment: Environment, path: Path) -> Journal | None:
         servers = [server for server in journal.servers if f"keep-{server}" in journal.done]
         aside = tuple(f"{environment.prefix}-{server}{BEFORE}{journal.stamp}" for server in servers)
         journal = replace(journal, aside=aside, kept=aside)
-    if journal.touched and journal.aside and "copied" not in json.loads(path.read_text(encoding="utf-8")):
+    if journal.touched and journal.aside and "copied" not in json.loads(stack_file.written(path) or "{}"):
         journal = replace(journal, before=journal.aside[-1])
     return journal
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import subprocess
@@ -28,6 +29,7 @@ from operations.data.restore.scripts import COPY, RELEASE
 from operations.data.restore.steps import Restore, Restored
 from operations.engine import one_off
 from operations.errors import ProjectError
+from operations.workspace import lock
 from stack.common.names import PART_LABEL
 from tests.recording import ROOT
 from tests.restoring import (
@@ -101,6 +103,33 @@ def test_a_journal_that_cannot_be_read_is_named_with_what_to_do(given: Given) ->
         with pytest.raises(ProjectError, match=r"restore\.staging\.json cannot be read.*remove no volume"):
             given.restore(backup="latest")
         assert path.read_text() == damage, "what may be read by somebody is kept"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "EIO"), FileNotFoundError(errno.ENOENT, "ENOENT")], ids=str)
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_journal_that_a_disk_does_not_give_for_a_moment_is_not_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, times: int
+) -> None:
+    path = tmp_path / "restore.staging.json"
+    journal = Journal(wanted=ASKED["a moment"], stamp="x", touched=True)
+    journal.write(path)
+    left, real = [times], Path.read_text
+
+    def read(self: Path, *words: Any, **more: Any) -> str:
+        if self == path and left[0]:
+            left[0] -= 1
+            raise type(error)(error.errno, error.strerror, str(self))
+        return real(self, *words, **more)
+
+    monkeypatch.setattr(Path, "read_text", read)
+    if times == 1:
+        assert Journal.read(path) == journal, "a new restore would begin, over data that is half replaced"
+        left[0] = 1
+        assert lock._half_replaced(tmp_path, "staging")
+    else:
+        with pytest.raises(ProjectError, match="cannot be read"):
+            Journal.read(path)
+        assert lock._half_replaced(tmp_path, "staging"), "that is possible"
 
 
 def test_a_moment_is_restored_while_the_application_serves_and_the_latest_state_after_it_has_stopped(
@@ -534,6 +563,7 @@ ROW = {
     "from": "2026-11-23T02:15:09+00:00",
     "to": None,
     "without": [],
+    "note": "",
 }
 
 
