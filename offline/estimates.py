@@ -5,35 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
+from offline.images.recipes import BUSYBOX_BASE, DEBIAN_BASE, RECIPES
+from offline.programs import PROGRAMS
+
 SECONDS: Mapping[str, int] = {
-    # Programs of offline/go: seconds of processor time, the programs before it compiled (measured on 2026-11-29: the
-    # first three and the docker provider alone, the others in a whole run on two quiet cores).
-    "pulumi": 360,
-    "prometheus": 200,
-    "alertmanager": 70,
-    "pulumi-language-python": 30,
-    "pulumi-resource-docker": 260,
-    "pulumi-resource-random": 35,
-    "cadvisor": 40,
-    "node_exporter": 20,
-    "blackbox_exporter": 45,
-    "caddy": 105,
-    "postgres_exporter": 20,
-    "redis_exporter": 20,
-    # Bases and images.
-    "Debian base": 60,
-    "BusyBox base": 5,
-    "image postgres": 30,
-    "image redis": 10,
-    "image python": 40,
-    "image backup": 35,
+    DEBIAN_BASE: 60,
+    BUSYBOX_BASE: 5,
+    **{name: program.seconds for name, program in PROGRAMS.items()},
+    **{f"image {name}": recipe.seconds for name, recipe in RECIPES.items()},
 }
-_IMAGE_OF_A_PROGRAM = 3
+"""Thing -> seconds on one quiet core."""
 
 
 def expected(things: Iterable[str]) -> dict[str, float]:
-    """Return thing -> seconds on one quiet core. things: of SECONDS, or `image NAME`."""
-    return {thing: float(SECONDS.get(thing, _IMAGE_OF_A_PROGRAM)) for thing in things}
+    """Return thing -> seconds on one quiet core. things: of SECONDS."""
+    return {thing: float(SECONDS[thing]) for thing in things}
 
 
 def together(things: Mapping[str, float]) -> float:

@@ -340,11 +340,8 @@ def cache_key(source: Path, program: Program, go_release: str) -> str:
         digest.update(f"{path.relative_to(source).as_posix()}\0{len(content)}\0".encode())
         digest.update(content)
     # Only what is set: a new kind of setting must not rebuild the programs that do not use it.
-    # When it is built (`after`) is no part of what is built.
     settings = [
-        f"{item.name}={value!r}"
-        for item in fields(program)
-        if item.name != "after" and (value := getattr(program, item.name))
+        f"{item.name}={value!r}" for item in fields(program) if item.repr and (value := getattr(program, item.name))
     ]
     if program.own_page:
         settings.append(alertmanager_page.page(source / "page"))  # also how it is put together
