@@ -178,7 +178,7 @@ def _built_here(workspace: Workspace, environment: Environment, engine: EngineIn
             return names
         case "0":
             return []
-    pinned = {name: environment.image(name) for name in names}  # type: ignore[arg-type]
+    pinned = {name: environment.image(name) for name in names}
     with contextlib.closing(connect(engine.docker_host)) as client:
         if has_images(client, pinned.values()):
             return []
