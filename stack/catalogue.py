@@ -55,7 +55,7 @@ from stack.spec.service import ServiceSpec
 
 
 @dataclass(frozen=True)
-class Part:
+class PartRow:
     """What the catalogue knows of a part; its container, scrape job and place in the networks are in its spec."""
 
     describe: Callable[[Environment], ServiceSpec | Iterable[ServiceSpec]]
@@ -63,29 +63,29 @@ class Part:
     dashboard: ModuleType | None = None
 
 
-PARTS: Mapping[str, Part] = {
-    "postgres": Part(postgres.spec, (postgres_rules,), postgres_dashboard),
-    "postgres_roles": Part(postgres_roles.spec),
-    "redis": Part(redis.spec, (redis_rules,), redis_dashboard),
-    "redis_users": Part(redis_users.spec),
-    "workspace": Part(workspace.spec),
-    "migrations": Part(migrations.spec),
-    "api": Part(api.specs, (api_rules,), api_dashboard),
-    "worker": Part(worker.spec, (llm_rules, worker_rules)),
-    "ingress": Part(ingress.spec, (ingress_rules,)),
-    "frontend": Part(frontend.spec),
+PARTS: Mapping[str, PartRow] = {
+    "postgres": PartRow(postgres.spec, (postgres_rules,), postgres_dashboard),
+    "postgres_roles": PartRow(postgres_roles.spec),
+    "redis": PartRow(redis.spec, (redis_rules,), redis_dashboard),
+    "redis_users": PartRow(redis_users.spec),
+    "workspace": PartRow(workspace.spec),
+    "migrations": PartRow(migrations.spec),
+    "api": PartRow(api.specs, (api_rules,), api_dashboard),
+    "worker": PartRow(worker.spec, (llm_rules, worker_rules)),
+    "ingress": PartRow(ingress.spec, (ingress_rules,)),
+    "frontend": PartRow(frontend.spec),
     # Before the backup server, which sends it requests.
-    "drill": Part(drill.spec),
-    "backup": Part(backup.spec, (backup_rules,), backup_dashboard),
-    "alertmanager": Part(alertmanager.spec, (alertmanager_rules,)),
-    "grafana": Part(grafana.spec, (), overview),
-    "postgres_exporter": Part(postgres_exporter.spec),
-    "redis_exporter": Part(redis_exporter.spec),
-    "node_exporter": Part(node_exporter.spec, (drift_rules, node_exporter_rules)),
-    "cadvisor": Part(cadvisor.spec, (cadvisor_rules,), cadvisor_dashboard),
-    "blackbox_exporter": Part(blackbox_exporter.spec, (blackbox_exporter_rules,)),
+    "drill": PartRow(drill.spec),
+    "backup": PartRow(backup.spec, (backup_rules,), backup_dashboard),
+    "alertmanager": PartRow(alertmanager.spec, (alertmanager_rules,)),
+    "grafana": PartRow(grafana.spec, (), overview),
+    "postgres_exporter": PartRow(postgres_exporter.spec),
+    "redis_exporter": PartRow(redis_exporter.spec),
+    "node_exporter": PartRow(node_exporter.spec, (drift_rules, node_exporter_rules)),
+    "cadvisor": PartRow(cadvisor.spec, (cadvisor_rules,), cadvisor_dashboard),
+    "blackbox_exporter": PartRow(blackbox_exporter.spec, (blackbox_exporter_rules,)),
     # The last one, because its files need all other parts.
-    "prometheus": Part(prometheus.spec, (prometheus_rules,), prometheus_dashboard),
+    "prometheus": PartRow(prometheus.spec, (prometheus_rules,), prometheus_dashboard),
 }
 """Field of the settings -> the part."""
 
