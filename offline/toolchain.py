@@ -8,7 +8,6 @@ the build settings and the Go version; it appears there by a rename, so a folder
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from host.file_lock import locked
 from host.progress import Reporter, Task
 from offline import alertmanager_page, prometheus_pages
 from offline.errors import BuildError, OfflineError
@@ -309,14 +309,10 @@ class _Build:
         """Keep other processes from building the same program meanwhile."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with (self.folder.parent / ".lock").open("w") as lock:
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    task.detail = "another run builds it, waiting"
-                    if self._stopped.wait(0.2):
-                        raise _StoppedError from None
+            while not locked(lock):
+                task.detail = "another run builds it, waiting"
+                if self._stopped.wait(0.2):
+                    raise _StoppedError
             task.detail = ""
             yield
 

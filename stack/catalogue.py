@@ -129,11 +129,6 @@ def rule_groups(environment: Environment, parts: Sequence[ServiceSpec]) -> list[
     return [group for group in groups if group.rules]
 
 
-def every_alert(environment: Environment, parts: Sequence[ServiceSpec]) -> list[Alert]:
-    """Return every alert of all groups. parts: every part that runs."""
-    return list(_alerts(rule_groups(environment, parts)))
-
-
 def rule_document(environment: Environment, parts: Sequence[ServiceSpec]) -> dict[str, Any]:
     """Return the content of Prometheus' rule file. parts: every part that runs."""
     return prometheus.rule_document(environment, rule_groups(environment, parts))

@@ -121,7 +121,7 @@ def _tell_made_anew(workspace: Workspace, environment: Environment, engine: Engi
                 why = why or ipv6.unasked(said, engine.docker_host, workspace.typed("up"))
             if why:
                 raise ProjectError(f"Nothing was replaced: {why}")
-        if told := replacement.told(environment, client):
+        if told := replacement.replacement_notice(environment, client):
             workspace.reporter.say(told)
 
 
