@@ -139,7 +139,7 @@ def dashboard_texts(environment: Environment) -> Mapping[str, str]:
     # The import of `grafana-foundation-sdk` takes half a second that no other part needs.
     from stack.parts.grafana.grafana_json import to_text  # noqa: PLC0415
 
-    boards = [part.dashboard for part in PARTS.values() if part.dashboard]
+    boards = sorted((part.dashboard for part in PARTS.values() if part.dashboard), key=lambda module: str(module.UID))
     return {module.UID: to_text(module.describe(environment)) for module in boards}
 
 

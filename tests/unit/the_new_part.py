@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import yaml
@@ -56,7 +57,7 @@ def test_prometheus_gets_its_job_its_rule_and_the_alerts_that_every_part_has() -
         assert any("PushRefused" in str(text) for name, text in files.items() if name.startswith("rules/"))
 
 
-def scrape_configs(text: object) -> list[dict[str, object]]:
+def scrape_configs(text: object) -> list[dict[str, Any]]:
     assert isinstance(text, str), "it has no secret"
     return list(yaml.safe_load(text)["scrape_configs"])
 
