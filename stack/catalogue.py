@@ -84,7 +84,7 @@ PARTS: Mapping[str, PartRow] = {
     "node_exporter": PartRow(node_exporter.spec, (drift_rules, node_exporter_rules)),
     "cadvisor": PartRow(cadvisor.spec, (cadvisor_rules,), cadvisor_dashboard),
     "blackbox_exporter": PartRow(blackbox_exporter.spec, (blackbox_exporter_rules,)),
-    # The last one, because its files need all other parts.
+    # The last one: another order would change the list of its targets and so replace it.
     "prometheus": PartRow(prometheus.spec, (prometheus_rules,), prometheus_dashboard),
 }
 """Field of the settings -> the part."""
