@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import replace
@@ -47,7 +46,7 @@ def backups(
 
     found, set_aside = backing_up.backups(common.workspace_of(env))
     if as_json:
-        typer.echo(json.dumps({"backups": [each.as_json() for each in found], "set_aside": set_aside}, indent=2))
+        common.show_json({"backups": [each.as_json() for each in found], "set_aside": set_aside})
         return
     tables.show_backups(common.terminal(), env, found)
     for volume in set_aside:
@@ -177,7 +176,7 @@ def drill(
 
     report = backing_up.drill(common.workspace_of(env))
     if as_json:
-        typer.echo(json.dumps(report, indent=2))
+        common.show_json(report)
     else:
         typer.echo(f"Restored {report['backup']}, looked at it and threw it away.")
         typer.echo(f"  would have been lost (RPO): {report['rpo']:.1f} s")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import asdict
@@ -70,7 +69,7 @@ def rotate(
     if not secret:
         rows = plan.listed(known.of(workspace))
         if as_json:
-            typer.echo(json.dumps({"environment": env, "secrets": [asdict(row) for row in rows]}, indent=2))
+            common.show_json({"environment": env, "secrets": [asdict(row) for row in rows]})
         else:
             tables.show_rotations(common.terminal(), env, rows)
         return

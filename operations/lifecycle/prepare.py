@@ -137,7 +137,7 @@ def _tell_made_anew(workspace: Workspace, environment: Environment, engine: Engi
                 why = why or ipv6.unasked(said, engine.docker_host, workspace.typed("up"))
             if why:
                 raise ProjectError(f"Nothing was replaced: {why}")
-        if told := replacement.told(environment, client):
+        if told := replacement.replacement_notice(environment, client):
             workspace.reporter.say(told)
 
 
@@ -194,7 +194,7 @@ def _built_here(workspace: Workspace, environment: Environment, engine: EngineIn
             return names
         case "0":
             return []
-    pinned = {name: environment.image(name) for name in names}  # type: ignore[arg-type]
+    pinned = {name: environment.image(name) for name in names}
     with contextlib.closing(connect(engine.docker_host)) as client:
         if has_images(client, pinned.values()):
             return []

@@ -71,7 +71,7 @@ def servers(
         authorities[name] = (folder / "ca.pem").read_text()
         port = {"postgres": 5432, "redis": 6379}[name]
         container = engine.containers.create(
-            local_images.image(name),  # type: ignore[arg-type]
+            local_images.image(name),
             command,
             name=f"samokoder-test-managed-{name}-{secrets.token_hex(3)}",
             environment=variables,

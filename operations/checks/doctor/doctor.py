@@ -57,7 +57,7 @@ def doctor(workspace: Workspace, *, seconds: float = 20) -> Report:
     try:
         environment = workspace.settings()
     except InvalidSettingsError as error:
-        wrong = Finding(check="settings", verdict=Verdict.FAILED, why=pasted.told(error))
+        wrong = Finding(check="settings", verdict=Verdict.FAILED, why=pasted.mistakes_to_fix(error))
         rest = Finding(check="everything else", verdict=Verdict.NOT_AVAILABLE, why="it follows from the settings")
         return Report(title=title, about=about, findings=[wrong, rest])
     with contextlib.ExitStack() as open_:

@@ -45,7 +45,7 @@ def test_a_listed_name_without_a_value_is_refused_with_the_command_that_sets_it(
     wrong = the_mistake(applicationSecrets=["SMTP_PASSWORD"])
     assert (wrong.key, wrong.given, wrong.example) == ("samokoder:SMTP_PASSWORD", "nothing", SET)
     assert KEY in wrong.allowed
-    said = pasted.told(InvalidSettingsError("prod", [wrong]))
+    said = pasted.mistakes_to_fix(InvalidSettingsError("prod", [wrong]))
     assert "make pulumi ENV=prod ARGS='config set --secret samokoder:SMTP_PASSWORD'" in said
     assert "standard input" in said
 
