@@ -49,7 +49,8 @@ STEPS = 10
 def machines(backup_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         patch(monkeypatch)
-        # Of Debian's package libfaketime, which must be installed by hand: without it PostgreSQL's clock never steps.
+        # Of Debian's package libfaketime, which must be installed by hand: without it PostgreSQL's clock never steps,
+        # and the known order about it is skipped. A build for a newer C library does not load in the container.
         faked = [f"--volume={path.parent}:{FAKED}:ro" for path in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")]
         agent = Agent(backup_image, f"samokoder-test-{secrets.token_hex(4)}", *faked[:1])
         made = Machines(agent, Path(tmp_path_factory.mktemp("machines")))
