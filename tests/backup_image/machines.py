@@ -84,8 +84,10 @@ class Hands(on_engine.EngineRestore):
                 self.world.call(["true"])
                 do(name)
 
-    def stop(self, fields: Sequence[str]) -> None:
+    def stop(self, fields: Sequence[str]) -> tuple[str, ...]:
+        ran = tuple(name for name in fields if name in ("postgres", "redis", "backup") and self.world.running(name))
         self._server(fields, self.world.stop)
+        return ran
 
     def start(self, fields: Sequence[str]) -> None:
         if "postgres_roles" in fields:

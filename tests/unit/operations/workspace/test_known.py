@@ -217,7 +217,6 @@ def test_backups_are_listed_with_a_broken_stack_file(
     engine.parts = ["backup"]
     monkeypatch.setattr(backups, "run_in_service", lambda *_: "[]")
     monkeypatch.setattr(backups, "set_aside", lambda _client, there: [there.prefix])
-    monkeypatch.setattr(backups, "cast", lambda _, value: value)
     monkeypatch.setattr("operations.engine.containers.find", lambda *_: SimpleNamespace(client=None))
     assert backups.backups(workspace) == ([], ["samokoder-prod"])
 

@@ -552,6 +552,23 @@ def test_the_list_shows_age_size_and_the_moments_that_one_can_go_back_to(monkeyp
     assert listed["backups"][0] == ROW
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["stopped", "without a container"])
+def test_what_was_set_aside_is_listed_while_the_backup_container_does_not_run(
+    monkeypatch: pytest.MonkeyPatch, *, there: bool
+) -> None:
+    kept = f"samokoder-staging-postgres-before-restore-{STAMP}"
+    client = SimpleNamespace(
+        volumes=SimpleNamespace(list=lambda **_: [SimpleNamespace(name=kept)]), api=None, close=lambda: None
+    )
+    labels = {PART_LABEL: "backup" if there else "postgres"}
+    container = SimpleNamespace(client=client, status="exited", labels=labels, reload=lambda: None)
+    client.containers = SimpleNamespace(list=lambda **_: [container])
+    known_ = SimpleNamespace(name="staging", prefix="samokoder-staging", client=lambda **_: client)
+    monkeypatch.setattr(backups.known, "of", lambda _: known_)
+    with pytest.raises(ProjectError, match=f"'backup'(?s:.*)Set aside by a restore: {kept}"):
+        backups.backups(cast("Any", None))
+
+
 def test_a_restore_says_to_a_program_too_what_it_has_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = "samokoder-staging-postgres-before-restore-20261123T100500Z"
     done = Restored(wanted=Wanted(backup="latest"), set_aside=(kept,), undo=f"make restore FROM={kept}")
