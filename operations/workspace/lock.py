@@ -55,6 +55,8 @@ _MOUNTS = "samokoder.lock.mounts"
 """Label of the container that mounts a lock which stays; its value is the volume."""
 PASSWORD = "own-password"  # noqa: S105 - a step
 """Among the done steps of a restore's journal: PostgreSQL has this stack's superuser's password."""
+_RESTORE = ("restore", "repair", "import-compose")
+"""Commands that may restore: a container may mount their lock."""
 _DIGITS = 8
 _ANSWER_SECONDS = 120
 _PULUMI_SECONDS = 60.0
@@ -191,12 +193,12 @@ def held(workspace: Workspace, doing: str, *, docker_host: str = "") -> Iterator
             with client() as engine:
                 if taken:
                     _mark_half(engine, workspace, volume)
-                remove_volumes(engine, [volume])
+                _remove(engine, volume)
         except (EngineError, APIError, RequestException) as error:
             if taken and _half_done(workspace.folder, workspace.name):
                 said = f"The lock stays on purpose: the restore is half done, and that is finished here ({error})"
             else:
-                said = f"The lock could not be given back ({error}). By hand: {_removal(workspace, volume)}"
+                said = f"The lock could not be given back ({error}). By hand: {_removal(workspace, volume, doing)}"
             workspace.reporter.say(said)
 
 
@@ -258,6 +260,11 @@ def _mark_half(client: docker.DockerClient, workspace: Workspace, volume: str) -
         workspace.reporter.say("The restore is half done: other clones are locked out until that is finished here")
 
 
+def keep_from_prune(client: docker.DockerClient, locked: Workspace) -> None:
+    """Do that for the lock of `locked`, which `held` has yielded: its process may be killed half way."""
+    _keep_from_prune(client, locked, locked.variables[VARIABLE].split()[-1])
+
+
 def _keep_from_prune(client: docker.DockerClient, workspace: Workspace, volume: str) -> None:
     """Mount a lock in a container that is never started: `docker volume prune -a` removes what no container mounts."""
     for part in containers.of_environment(client, workspace.name)[:1]:
@@ -305,12 +312,13 @@ def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing:
             raise ProjectError(
                 f"{workspace.name} is being changed: {other}. One at a time: try again when that has ended. Only if "
                 "that process is no more, and has left no restore or import half done in that folder: "
-                f"{_removal(workspace, name, other)}"
+                f"{_removal(workspace, name, other.doing)}"
             )
         if other.left(workspace.name) and not other.is_of(workspace.folder, workspace.name):
             raise ProjectError(
                 f"{workspace.name} was left half done: {other} did not come to its end. Finish it there, by "
-                f"`{workspace.typed('restore')}` or the same import. To give it up: {_removal(workspace, name, other)}"
+                f"`{workspace.typed('restore')}` or the same import. "
+                f"To give it up: {_removal(workspace, name, other.doing)}"
             )
         if pulumi := _pulumi_at_work(workspace, other):
             raise ProjectError(
@@ -375,7 +383,7 @@ def _is_of_clone(process: Path, folder: Path, name: str) -> bool:
     return f"PULUMI_STACK={name}" in variables and (process / "cwd").readlink() in {folder, folder.parent}
 
 
-def _removal(workspace: Workspace, volume: str, holder: Holder | None = None) -> str:
+def _removal(workspace: Workspace, volume: str, doing: str) -> str:
     engine = docker_command(workspace.settings().settings.docker_host)
-    container = f"{engine} rm {volume}; " if holder and holder.half else ""
+    container = f"{engine} rm {volume}; " if doing in _RESTORE else ""
     return f"{container}{engine} volume rm {volume}"

@@ -157,10 +157,14 @@ class EngineRestore:
     def stop(self, fields: Sequence[str]) -> tuple[str, ...]:
         """Stop them in parallel, each with its own stop timeout."""
         listed = containers.stop(self.client, self.environment, fields, self.reporter)
-        starts = {str(each.id): str(each.attrs["State"]["StartedAt"]) for each in listed}
-        again = {each for each, at in starts.items() if self._starts.get(each, at) != at}
-        ran = {each.labels[PART_LABEL] for each in listed if containers.runs(each) or str(each.id) in again}
-        self._starts |= starts
+        ran = set[str]()
+        for each in listed:
+            name, at = str(each.id), str(each.attrs["State"]["StartedAt"])
+            if containers.runs(each) or self._starts.get(name, at) != at:
+                ran.add(each.labels[PART_LABEL])
+                # One in a restart loop may have started once more between the list and its stop.
+                each.reload()
+            self._starts[name] = str(each.attrs["State"]["StartedAt"])
         return tuple(name for name in fields if ran & set(self.environment.parts_of(name)))
 
     def start(self, fields: Sequence[str]) -> None:

@@ -169,7 +169,14 @@ class Restore:
 
     def _undo(self, volume: str) -> str:
         """Return what to type to put back what was set aside; empty where that would be refused as incomplete."""
-        return self._typed(f"restore FROM={volume}") if self.hands.whole(volume, Wanted(source=volume).server) else ""
+        import docker.errors  # noqa: PLC0415 - the SDK takes its time
+        import requests  # noqa: PLC0415 - as above
+
+        try:
+            whole = self.hands.whole(volume, Wanted(source=volume).server)
+        except (ProjectError, docker.errors.DockerException, requests.exceptions.RequestException):
+            whole = True  # the engine may be what failed before, and that is what a person has to read
+        return self._typed(f"restore FROM={volume}") if whole else ""
 
     def forget(self) -> None:
         """Remove the temporary volumes and the journal. What was set aside stays."""

@@ -259,6 +259,23 @@ def test_a_prune_of_volumes_does_not_take_the_lock_of_half_replaced_data(given: 
     assert not there(given), "nobody could change anything any more"
 
 
+def test_a_restore_keeps_its_lock_from_a_prune_before_it_can_be_killed(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[str] = []
+    monkeypatch.setattr(lock, "_keep_from_prune", lambda _client, _workspace, volume: kept.append(volume))
+    at_work: list[str] = []
+
+    def check(*_: object, **__: object) -> None:
+        at_work.extend(there(given))
+        raise ProjectError("refused")
+
+    monkeypatch.setattr(type(given.engine), "program", check)
+    with pytest.raises(ProjectError, match="refused"):
+        given.restore(backup="latest")
+    assert kept == at_work, "a killed restore marks no lock: another clone would be let in to half of the data"
+
+
 def test_who_is_refused_while_data_is_half_replaced_does_not_mark_a_lock(given: Given) -> None:
     with held(workspace(given), "restore"):
         HALF.write(journal_path(workspace(given)))
@@ -337,7 +354,7 @@ def test_what_a_killed_holder_has_left_running_is_removed_before_anything_is_don
     running = {"samokoder.restore=staging": ["copies"], "samokoder.import=staging": [], "samokoder.restore=prod": ["x"]}
 
     def found(*, filters: dict[str, str], **_: object) -> list[Any]:
-        names = running[filters["label"]]
+        names = running.get(filters["label"], [])
         return [SimpleNamespace(name=name, remove=lambda **_: names.clear()) for name in names]
 
     given.client().containers.list = found

@@ -94,11 +94,11 @@ def test_a_restore_gives_up_where_something_starts_the_server_again_and_again(tm
 def test_a_server_that_somebody_started_and_stopped_again_is_known_to_have_run() -> None:
     stopped: list[str] = []
 
-    def container(part: str, status: str, started: str) -> SimpleNamespace:
-        attrs = {"Config": {}, "State": {"StartedAt": started}}
-        return SimpleNamespace(
-            id=part, labels={PART_LABEL: part}, status=status, attrs=attrs, stop=lambda **_: stopped.append(part)
-        )
+    def container(part: str, status: str, started: str, after: str = "") -> SimpleNamespace:
+        made = SimpleNamespace(id=part, labels={PART_LABEL: part}, status=status, stop=lambda **_: stopped.append(part))
+        made.attrs = {"Config": {}, "State": {"StartedAt": started}}
+        made.reload = lambda: made.attrs["State"].update(StartedAt=after or started)
+        return made
 
     there = [container("postgres", "exited", "10:00"), container("api-1", "running", "10:00")]
     client = SimpleNamespace(containers=SimpleNamespace(list=lambda **_: there))
@@ -110,4 +110,8 @@ def test_a_server_that_somebody_started_and_stopped_again_is_known_to_have_run()
     assert engine.stop(["api", "postgres"]) == ("postgres",), "its data was written to, and nobody would know"
     there[0] = container("postgres", "restarting", "10:05")
     assert engine.stop(["api", "postgres"]) == ("postgres",)
-    assert stopped == ["api-1", "postgres"]
+    there[0] = container("postgres", "restarting", "10:06", after="10:07")
+    assert engine.stop(["postgres"]) == ("postgres",)
+    there[0] = container("postgres", "exited", "10:07")
+    assert engine.stop(["postgres"]) == (), "it was not somebody, but its own last start before it was stopped"
+    assert stopped == ["api-1", "postgres", "postgres"]
