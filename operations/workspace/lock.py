@@ -193,7 +193,9 @@ def held(workspace: Workspace, doing: str, *, docker_host: str = "") -> Iterator
             with client() as engine:
                 if taken:
                     _mark_half(engine, workspace, volume)
-                _remove(engine, volume)
+                if doing in _RESTORE:
+                    _unmount(engine, volume)
+                remove_volumes(engine, [volume])
         except (EngineError, APIError, RequestException) as error:
             if taken and _half_done(workspace.folder, workspace.name):
                 said = f"The lock stays on purpose: the restore is half done, and that is finished here ({error})"
@@ -283,10 +285,9 @@ def _keep_from_prune(client: docker.DockerClient, workspace: Workspace, volume: 
             )
 
 
-def _remove(client: docker.DockerClient, volume: str) -> None:
-    """Remove a lock, and first the container that mounts it."""
+def _unmount(client: docker.DockerClient, volume: str) -> None:
+    """Remove the container that mounts a lock, if there is one: the engine removes no volume that is mounted."""
     containers.remove_labelled(client, f"{_MOUNTS}={volume}")
-    remove_volumes(client, [volume])
 
 
 def _remove_left(client: docker.DockerClient, workspace: Workspace) -> None:
@@ -334,7 +335,9 @@ def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing:
                 "postgres-roles may not log in to what was restored. "
                 f"Restore again: {workspace.typed('restore BACKUP=latest')}, or one of {workspace.typed('backups')}"
             )
-        _remove(client, name)
+        if other.doing in _RESTORE:
+            _unmount(client, name)
+        remove_volumes(client, [name])
 
 
 def _pulumi_at_work(workspace: Workspace, holder: Holder) -> int:

@@ -81,6 +81,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     there = SimpleNamespace(parts=[], asked=[], client=None)
     there.client = client = SimpleNamespace(
         containers=SimpleNamespace(list=lambda **_: [container(part) for part in there.parts]),
+        volumes=SimpleNamespace(list=lambda **_: []),
         api=SimpleNamespace(images=list),
         close=lambda: None,
     )
