@@ -168,7 +168,7 @@ class Restore:
         return f"No data was changed. It goes on: {self._typed('restore')}. Or ask for another{ups}."
 
     def _undo(self, volume: str) -> str:
-        """Return what to type to put back what was set aside; empty where that would be refused as incomplete."""
+        """Return what to type to put the earlier data back; empty where that would be refused as incomplete."""
         import docker.errors  # noqa: PLC0415 - the SDK takes its time
         import requests  # noqa: PLC0415 - as above
 
@@ -358,7 +358,7 @@ def refuse_incomplete(hands: RestoreActions, volume: str, server: Server) -> Non
 
 def _started(server: Server) -> ProjectError:
     return ProjectError(
-        f"Somebody has started {server} since its data was read or set aside. It is stopped again, and its data is not "
+        f"Somebody has started {server} since its data was read or copied. It is stopped again, and its data is not "
         "replaced. Start no part by hand until the restore has ended."
     )
 
