@@ -492,13 +492,12 @@ def test_a_restore_that_is_killed_at_each_of_its_steps_is_finished_by_running_it
     backed.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
 
 
-def dies_at(step: str, *, after: Path | None = None) -> str:
+def dies_at(step: str, first: str = "None") -> str:
     """Words before a call for `begin`: the process is killed when it comes to this step of a restore.
 
-    after: a file; it waits there until that is gone.
+    first: what it does before that.
     """
-    gone = f"any(__import__('time').sleep(0.1) for _ in iter(Path({str(after)!r}).exists, False)) or " if after else ""
-    return f"setattr(steps.Restore, {step!r}, lambda *_: {gone}{KILL}) or "
+    return f"setattr(steps.Restore, {step!r}, lambda *_: ({first}, {KILL})) or "
 
 
 def killed_while_it_restores_a_dump(workspace: Workspace, dies: str, *, has: str, lacks: str) -> None:
@@ -523,8 +522,8 @@ def test_what_is_written_after_a_restore_was_cut_off_is_in_what_its_end_sets_asi
     wait_until_received(engine, backed)
     waits = backed.folder / "waits"
     waits.touch()
-    begun = f"{dies_at('_put', after=waits)}restore.restore(workspace, up=bring_up, **{wish!r})"
-    process = begin(backed, begun)
+    gone = f"any(__import__('time').sleep(0.1) for _ in iter(Path({str(waits)!r}).exists, False))"
+    process = begin(backed, f"{dies_at('_put', gone)}restore.restore(workspace, up=bring_up, **{wish!r})")
     path = backed.folder / f"restore.{backed.name}.json"
     assert until(path.exists, bool), "it never began"
     before = containers.ids(engine, backed.name)
