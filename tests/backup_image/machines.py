@@ -59,7 +59,7 @@ class Hands(on_engine.EngineRestore):
     def data_of(self, server: Server) -> str:
         return self.environment.data_volume(server)
 
-    def there(self, server: Server) -> bool:
+    def there(self, name: str) -> bool:
         return True  # a machine has all of its servers, running or not
 
     def bring_up(self, server: Server) -> None:

@@ -239,7 +239,7 @@ def test_a_prune_of_volumes_does_not_take_the_lock_of_half_replaced_data(given: 
         made[name] = SimpleNamespace(**options, remove=lambda **_: made.pop(name))
 
     def listed(*, filters: dict[str, str], **_: object) -> list[SimpleNamespace]:
-        label, _, value = filters["label"].partition("=")
+        label, _sign, value = filters["label"].partition("=")
         parts = [SimpleNamespace(attrs={"Image": "sha256:1"})] if label == ENVIRONMENT_LABEL else []
         return parts or [each for each in made.values() if each.labels.get(label) == value]
 

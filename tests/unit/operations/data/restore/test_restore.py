@@ -28,6 +28,7 @@ from operations.data.restore.scripts import COPY, RELEASE
 from operations.data.restore.steps import Restore, Restored
 from operations.engine import one_off
 from operations.errors import ProjectError
+from operations.workspace import known
 from stack.common.names import PART_LABEL
 from tests.recording import ROOT
 from tests.restoring import (
@@ -563,8 +564,8 @@ def test_what_was_set_aside_is_listed_while_the_backup_container_does_not_run(
     labels = {PART_LABEL: "backup" if there else "postgres"}
     container = SimpleNamespace(client=client, status="exited", labels=labels, reload=lambda: None)
     client.containers = SimpleNamespace(list=lambda **_: [container])
-    known_ = SimpleNamespace(name="staging", prefix="samokoder-staging", client=lambda **_: client)
-    monkeypatch.setattr(backups.known, "of", lambda _: known_)
+    there_ = SimpleNamespace(name="staging", prefix="samokoder-staging", client=lambda **_: client)
+    monkeypatch.setattr(known, "of", lambda _: there_)
     with pytest.raises(ProjectError, match=f"'backup'(?s:.*)Set aside by a restore: {kept}"):
         backups.backups(cast("Any", None))
 

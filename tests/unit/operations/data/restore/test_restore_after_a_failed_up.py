@@ -14,6 +14,7 @@ from operations.data import backups
 from operations.data.restore.on_engine import EngineRestore
 from operations.engine import one_off
 from operations.errors import ProjectError
+from operations.workspace import known
 from stack.common.names import PART_LABEL
 from tests.restoring import ASKED, USERS, FakeEngine, environment, restoring
 
@@ -100,9 +101,12 @@ def test_the_backups_are_listed_by_the_drill_where_there_is_no_backup_container(
         return "[]"
 
     monkeypatch.setattr(backups, "run_in_service", run)
-    for parts in (("postgres", "drill"), ("backup", "drill")):
-        client = there(*parts, started=[])
-        known = SimpleNamespace(name="staging", prefix="samokoder-staging", client=lambda c=client, **_: c)
-        monkeypatch.setattr(backups.known, "of", lambda _, known=known: known)
-        assert backups.backups(cast("Any", None)) == ([], [])
+    parts = ["postgres", "drill"]
+    environment = SimpleNamespace(
+        name="staging", prefix="samokoder-staging", client=lambda **_: there(*parts, started=[])
+    )
+    monkeypatch.setattr(known, "of", lambda _: environment)
+    assert backups.backups(cast("Any", None)) == ([], [])
+    parts[0] = "backup"
+    assert backups.backups(cast("Any", None)) == ([], [])
     assert asked == ["drill", "backup"]
