@@ -60,7 +60,7 @@ class Hands(on_engine.EngineRestore):
     def data_of(self, server: Server) -> str:
         return self.environment.data_volume(server)
 
-    def there(self, server: Server) -> bool:
+    def there(self, name: str) -> bool:
         return True  # a machine has all of its servers, running or not
 
     def bring_up(self, server: Server) -> None:
@@ -91,8 +91,10 @@ class Hands(on_engine.EngineRestore):
                 self.world.call(["true"])
                 do(name)
 
-    def stop(self, fields: Sequence[str]) -> None:
+    def stop(self, fields: Sequence[str]) -> tuple[str, ...]:
+        ran = tuple(name for name in fields if name in ("postgres", "redis", "backup") and self.world.running(name))
         self._server(fields, self.world.stop)
+        return ran
 
     def start(self, fields: Sequence[str]) -> None:
         if "postgres_roles" in fields:

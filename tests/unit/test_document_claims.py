@@ -419,3 +419,19 @@ def test_every_secret_that_can_be_changed_is_changed_when_a_colleague_leaves() -
     shown = [row.secret for row in rows(case_environment("prod")) if row.rotates]
     assert sorted(named) == sorted(shown), "`make password` has shown all of them to that person"
     assert "samokoder:applicationSecrets" in page, "their values are in the stack file, which that person could read"
+
+
+STATELESS = ("ingress", "prometheus", "alertmanager", "grafana")
+"""Parts that a restore stops never, so that starting one by hand does no harm."""
+
+
+def test_no_runbook_starts_by_hand_what_a_restore_may_have_stopped() -> None:
+    for page in sorted((ROOT / "docs" / "runbooks").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for found in re.finditer(r"`docker (?:re)?start samokoder-\w+-([\w-]+)", text):
+            told = "Is that a restore" in text[: found.start()]
+            assert found[1].startswith(STATELESS) or told, (
+                f"{page.name}: {found[0]}` during a restore loses what that part writes; `make restart` is refused"
+            )
+        for part in re.findall(r"`docker (?:re)?start`[^.]*", text):
+            assert not re.search(r"\b(postgres|redis|api|worker|one|what)\b", part), f"{page.name}: {part}"

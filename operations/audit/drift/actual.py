@@ -22,6 +22,7 @@ from stack.settings.environment import Environment
 
 if TYPE_CHECKING:
     import docker
+    from docker.models.containers import Container
 
 _MEASURE_HOST = (cadvisor.PART, node_exporter.PART)
 
@@ -52,7 +53,7 @@ def read_engine(
 ) -> Actual:
     """Ask the engine for all that is declared or belongs to this environment. say: gets the name of each container."""
     names, prefix = wanted.containers, f"{environment.prefix}-"
-    everything = client.containers.list(all=True, ignore_removed=True)
+    everything = _listed(client, environment)
     # Names of another environment, `staging-2`, begin like those of `staging`, but are not its own.
     environments = {each.labels.get(ENVIRONMENT_LABEL, "") for each in everything} - {environment.name}
     others = tuple(f"{PROJECT}-{each}-" for each in environments if each.startswith(f"{environment.name}-"))
@@ -124,6 +125,15 @@ def read_engine(
         holds=holds,
         above=above,
     )
+
+
+def _listed(client: docker.DockerClient, environment: Environment) -> list[Container]:
+    """Return all containers but those that keep the lock of a half done restore, and are never started."""
+    return [
+        each
+        for each in client.containers.list(all=True, ignore_removed=True)
+        if not (is_lock(str(each.name), environment.prefix) and each.attrs["State"]["Status"] == "created")
+    ]
 
 
 def _mounted(attributes: Mapping[str, Any], volumes: Mapping[str, Mapping[str, Any]]) -> set[str]:

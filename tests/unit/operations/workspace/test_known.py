@@ -82,6 +82,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     there = SimpleNamespace(parts=[], asked=[], client=None)
     there.client = client = SimpleNamespace(
         containers=SimpleNamespace(list=lambda **_: [container(part) for part in there.parts]),
+        volumes=SimpleNamespace(list=lambda **_: []),
         api=SimpleNamespace(images=list),
         close=lambda: None,
     )
@@ -218,7 +219,6 @@ def test_backups_are_listed_with_a_broken_stack_file(
     engine.parts = ["backup"]
     monkeypatch.setattr(backups, "run_in_service", lambda *_: "[]")
     monkeypatch.setattr(backups, "set_aside", lambda _client, there: [there.prefix])
-    monkeypatch.setattr(backups, "cast", lambda _, value: value)
     monkeypatch.setattr("operations.engine.containers.find", lambda *_: SimpleNamespace(client=None))
     assert backups.backups(workspace) == ([], ["samokoder-prod"])
 

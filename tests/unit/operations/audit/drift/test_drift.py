@@ -516,6 +516,15 @@ def test_a_volume_and_a_network_that_nobody_declared_are_found_but_not_what_a_re
     ]
 
 
+def test_what_keeps_the_lock_of_a_half_done_restore_is_no_drift_until_somebody_starts_it() -> None:
+    def change(world: World, status: str) -> None:
+        stranger(world, f"{PREFIX}-lock-0badcafe")
+        world["containers"][-1]["State"]["Status"] = status
+
+    assert found(lambda world: change(world, "created")) == []
+    assert found(lambda world: change(world, "exited")), "a container of that name that ran is somebody's"
+
+
 def test_what_waits_for_its_removal_is_not_what_is_declared() -> None:
     world = recorded.recorded()
     old = json.loads(json.dumps(next(r for r in world["deployment"]["resources"] if r["inputs"].get("name") == API)))
