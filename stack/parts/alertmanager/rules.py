@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from math import ceil
 
+from stack.common.names import typed
 from stack.monitoring.alerts import Alert, Group, Text
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
@@ -19,7 +20,7 @@ alert = partial(Alert, service="alertmanager", dashboard="samokoder-monitoring")
 
 def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     """Return the rules."""
-    return Group(name="alertmanager", rules=[*_alerts(seconds(environment.settings.alertmanager.heartbeat_interval))])
+    return Group(name="alertmanager", rules=[*_alerts(environment)])
 
 
 def failing(matcher: str = "") -> str:
@@ -36,7 +37,9 @@ def failing(matcher: str = "") -> str:
     return f"{failed} / ({tried} > 0)"
 
 
-def _alerts(heartbeat_seconds: float) -> Iterator[Alert]:
+def _alerts(environment: Environment) -> Iterator[Alert]:
+    doctor = typed(environment.name, "doctor")
+    heartbeat_seconds = seconds(environment.settings.alertmanager.heartbeat_interval)
     yield alert(
         name="AlertmanagerConfigReloadFailed",
         expression='max_over_time(alertmanager_config_last_reload_successful{job="alertmanager"}[5m]) == 0',
@@ -61,9 +64,9 @@ def _alerts(heartbeat_seconds: float) -> Iterator[Alert]:
         ),
         description=Text(
             en="{{ $value | humanizePercentage }} of the last 15 minutes' notifications were not delivered. "
-            "`make doctor` says why, and the new id of a Telegram group that has one.",
+            f"`{doctor}` says why, and the new id of a Telegram group that has one.",
             ru="Не доставлено {{ $value | humanizePercentage }} уведомлений за последние 15 минут. "
-            "`make doctor` скажет, почему, и новый id группы Telegram, если он сменился.",
+            f"`{doctor}` скажет, почему, и новый id группы Telegram, если он сменился.",
         ),
     )
     beats = f'job="alertmanager",receiver_name="{HEARTBEAT}"'
