@@ -123,10 +123,24 @@ def note(workspace: Workspace) -> None:
     environment = workspace.settings()
     about = {
         "dockerHost": environment.settings.docker_host,
+        "production": environment.settings.production,
         "parts": {part: {"url": url} for part, url in expected_parts(environment).items()},
         "unavailable": list(environment.settings.unavailable),
     }
     stack_file.write(workspace.parts_file, stack_file.dump(about, source=workspace.committed_file.name))
+
+
+def was_production(workspace: Workspace) -> bool:
+    """Tell whether the last `up` was of a production, by this clone's note or by the state, whatever the file says now.
+
+    False where there is no state, and where this clone has no note and nobody can reach the state.
+    """
+    if _noted(workspace).get("production"):
+        return True
+    try:
+        return pulumi_state.is_production(workspace.deployment())
+    except (ProjectError, PermissionError):
+        return False
 
 
 def status(known: Known) -> list[PartStatus]:
