@@ -48,6 +48,8 @@ class Known:
     """Whether it is on that engine: else it was looked for there because nothing names another one."""
     noted: bool = False
     """Whether parts and engine are those that this clone's last `up` has noted."""
+    noted_host: str = ""
+    """The engine of this clone's last `up`, where the stack file names another one, which may be a colleague's move."""
 
     @property
     def name(self) -> str:
@@ -112,8 +114,13 @@ def of(workspace: Workspace) -> Known:
         )
     found = _from_state(workspace)
     source = "this clone's last `up`" if found.noted else "the state"
+    elsewhere = (
+        f". The engine is {found.docker_host}, as the file says; this clone's last `up` was on {found.noted_host}"
+        if found.noted_host
+        else ""
+    )
     workspace.reporter.say(
-        f"{what} (`{workspace.typed('doctor')}` says what): what follows is what the engine and {source} say"
+        f"{what} (`{workspace.typed('doctor')}` says what): what follows is what the engine and {source} say{elsewhere}"
     )
     return found
 
@@ -222,10 +229,12 @@ def _from_state(workspace: Workspace) -> Known:
         machine = stack_file.load(workspace.machine_file)  # an earlier run may have noted the engine there
         config = stack_file.merged(workspace.committed(), machine=machine, extra=workspace.extra_config)["config"]
         configured = config.get(key_of("docker_host"), DEFAULT_DOCKER_HOST)
+        named = _valid(stack_file.merged(workspace.committed(), machine={})["config"].get(key_of("docker_host")))
     except ProjectError:
-        configured = None
-    hosts = (str(host) for host in (said.get("dockerHost"), configured) if host)
-    host = next(filter(_HOST.fullmatch, hosts), None)
+        configured = named = None
+    last = _valid(said.get("dockerHost"))
+    # The note is of this clone alone: the file may have come from a colleague, who has moved it to another server.
+    host = (named if noted else None) or last or _valid(configured)
     return Known(
         workspace=workspace,
         docker_host=host or DEFAULT_DOCKER_HOST,
@@ -234,7 +243,12 @@ def _from_state(workspace: Workspace) -> Known:
         parts_known=bool(said.get("parts")) or never,
         engine_known=host is not None or never,
         noted=noted and bool(said),
+        noted_host=last if last and host != last else "",
     )
+
+
+def _valid(host: Any) -> str | None:
+    return str(host) if host and _HOST.fullmatch(str(host)) else None
 
 
 def _noted(workspace: Workspace) -> dict[str, Any]:

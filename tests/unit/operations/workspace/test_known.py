@@ -265,6 +265,29 @@ def test_with_a_state_in_a_bucket_the_last_up_has_noted_what_should_run_and_wher
     assert "not known" not in str(answer.exception)
 
 
+def test_the_server_that_the_file_names_comes_before_the_one_that_this_clone_has_noted(
+    tmp_path: Path, engine: SimpleNamespace
+) -> None:
+    known.note(in_a_bucket(tmp_path, GOOD)[0])
+    moved = f"{GOOD.replace('prod.', 'new.')}  samokoder:nothing: 1\n"
+    workspace, said = in_a_bucket(tmp_path, moved)
+    engine.parts = ["grafana"]
+    known.status(known.of(workspace))
+    assert engine.asked == ["ssh://deploy@new.example.org"], "a colleague has moved it: the old server has old data"
+    (warning,) = said.told
+    for host in ("ssh://deploy@new.example.org", "ssh://deploy@prod.example.org"):
+        assert host in warning, "both are named, for nobody knows whether the move has come to its end"
+
+
+def test_the_last_up_of_a_state_of_this_clone_comes_before_what_the_file_names(
+    broken: Callable[..., tuple[Workspace, Said]], engine: SimpleNamespace
+) -> None:
+    workspace, said = broken("config:\n  samokoder:dockerHost: ssh://deploy@new.example.org\n  samokoder:nothing: 1\n")
+    known.status(known.of(workspace))
+    assert engine.asked == [OUTPUTS["dockerHost"]], "nobody else has brought it up"
+    assert "new.example.org" not in said.told[0]
+
+
 def test_an_up_that_has_not_come_to_its_end_is_known_by_its_note(
     broken: Callable[..., tuple[Workspace, Said]], engine: SimpleNamespace
 ) -> None:
