@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from operations.errors import ProjectError
-from stack.settings.keys import key_of
 
 if TYPE_CHECKING:
     from operations.lifecycle.up import Agree
@@ -28,7 +27,8 @@ def agreement(workspace: Workspace, words: str, *, yes: bool, always: bool = Fal
     terminal, not only for production, which is what the file or the state calls so. Raises ProjectError for production
     without a terminal, InvalidSettingsError.
     """
-    from operations.workspace import known  # noqa: PLC0415 - `make help` and its like must stay fast
+    from operations.workspace import known  # noqa: PLC0415 - it takes its time
+    from stack.settings.keys import key_of  # noqa: PLC0415 - as above
 
     if yes:
         return None

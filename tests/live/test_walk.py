@@ -95,10 +95,12 @@ def test_every_day(clone: Path) -> None:
     assert "api-1, api-2" in typed(clone, "make restart PART=api")
     assert "Which part?" in typed(clone, "make restart", status=2)
     assert "10001" in typed(clone, f"{SAMOKODER} exec api -- id -u")
-    assert "1 row" in typed(clone, "make psql", SQL="SELECT count(*) FROM jobs")
-    refused = typed(clone, "make psql", SQL="CREATE TABLE walked (id int)", status=2)
+    assert "1 row" in typed(clone, 'make psql SQL="SELECT count(*) FROM jobs"')
+    hashed = typed(clone, "make psql SQL='SELECT $h$$2b$12$abc$h$ AS hashed'")
+    assert "$2b$12$abc" in hashed, "what is typed reaches the database as it was typed"
+    refused = typed(clone, 'make psql SQL="CREATE TABLE walked (id int)"', status=2)
     assert "read-only" in refused, "nobody changes a database by a mistyped question"
-    assert "samokoder_monitoring" in typed(clone, "make psql MONITORING=1", SQL="SELECT current_user")
+    assert "samokoder_monitoring" in typed(clone, 'make psql MONITORING=1 SQL="SELECT current_user"')
     assert re.match(r"samokoder \d+\.\d+", typed(clone, f"{SAMOKODER} --version"))
     assert "Did you mean 'restart'" in typed(clone, f"{SAMOKODER} restrat", status=2)
     assert "Every day" in typed(clone, "make help")
@@ -152,7 +154,7 @@ def test_at_3_am_with_a_broken_stack_file(clone: Path) -> None:
                 said = typed(clone, line)
                 assert shown in said, f"{line}:\n{said}"
                 assert len(re.findall("what follows is what the engine and the state say", said)) == 1, said
-            assert "samokoder_app" in typed(clone, "make psql", SQL="SELECT current_user")
+            assert "samokoder_app" in typed(clone, 'make psql SQL="SELECT current_user"')
             assert "is not reached by ssh" in typed(clone, "make tunnel", status=2), "which is true of this engine"
             assert "needs" in typed(clone, "make up", status=2) or "valid YAML" in typed(clone, "make up", status=2)
     finally:
@@ -172,7 +174,7 @@ def test_it_is_scaled_and_back_by_the_line_of_the_questions(clone: Path) -> None
             typed(clone, f"make pulumi ARGS='config set --path samokoder:api.replicas {number}'")
             typed(clone, "make up")
             assert healthy() == {f"api-{one}" for one in range(1, number + 1)}
-            assert "1 row" in typed(clone, "make psql", SQL="SELECT count(*) FROM jobs"), "nobody else was touched"
+            assert "1 row" in typed(clone, 'make psql SQL="SELECT count(*) FROM jobs"'), "nobody else was touched"
     finally:
         file.write_text(good)
 

@@ -83,12 +83,14 @@ def typed(page: Path) -> list[str]:
 ALL_TYPED = [(page, command) for page in PAGES for command in dict.fromkeys(typed(page))]
 
 
-def makefile() -> tuple[set[str], set[str]]:
-    """Return the Makefile's targets and the variables that a person may set."""
+@cache
+def makefile() -> tuple[set[str], dict[str, set[str]]]:
+    """Return the Makefile's targets, and target -> the variables that it takes beside ENV and ARGS."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    taken = re.findall(r"^TAKES\.([a-z-]+) := (.*)$", text, re.MULTILINE)
     return (
         set(re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.MULTILINE)),
-        set(re.findall(r"^([A-Z]+) \??=", text, re.MULTILINE)),
+        {target: set(names.split()) for target, names in taken},
     )
 
 
@@ -180,11 +182,12 @@ def check_command(command: str) -> None:
         else:
             check_options([word for word in rest if not is_open(word)])
         return
-    targets, variables = makefile()
+    targets, taken = makefile()
     rest = [word for word in rest if word != "-s"]
     assert len(rest) == 1, f"{command}: one target, and what is meant for it behind a name"
     assert rest[0] in targets, f"there is no `make {rest[0]}`"
-    assert given.keys() <= variables | ENVIRONMENT_WORDS, f"nobody reads {sorted(given.keys() - variables)}"
+    variables = taken.get(rest[0], set()) | {"ENV", "ARGS"} | ENVIRONMENT_WORDS
+    assert given.keys() <= variables, f"make {rest[0]} does not take {sorted(given.keys() - variables)}"
     for name, value in given.items():
         if rest[0] == "repair" and name == "PART":
             assert value in repair.WHAT, f"nobody repairs {value}"
