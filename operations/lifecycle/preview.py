@@ -44,7 +44,9 @@ def planned_changes(workspace: Workspace) -> dict[str, Any]:
         said = without_secrets(run, (done.stderr or done.stdout).strip())
         raise ProjectError(f"`pulumi preview` failed:\n{said[-2000:]}") from None
     found = form(workspace.environment, answer, ok=done.returncode == 0)
-    found["errors"] = [without_secrets(run, error) for error in found["errors"]]
+    if found["errors"]:
+        # All at once, because each look at the secrets asks Pulumi twice.
+        found["errors"] = without_secrets(run, "\0".join(found["errors"])).split("\0")
     return found
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share, store_down
+from stack.monitoring.alerts import (
+    Alert,
+    Group,
+    Outlasts,
+    Text,
+    number,
+    share,
+    store_down,
+    unless_refused,
+    well_by_itself,
+)
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
@@ -22,9 +32,16 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 
 
 def _availability(environment: Environment) -> Iterator[Alert]:
+    down = store_down(environment, "redis_up", "redis-exporter", managed=environment.managed_redis)
+    refused = ""
+    if not environment.managed_redis:
+        # It keeps the API's own alerts back, so it must end where only the exporter is refused.
+        name = f"{environment.prefix}-redis"
+        down = f"({down}){unless_refused('redis_up', name)}"
+        refused = f" or max by (instance) (redis_up == bool 0) == 1 and on () {well_by_itself(name)}"
     yield alert(
         name="RedisDown",
-        expression=store_down("redis_up", "redis-exporter", environment),
+        expression=down,
         wait="1m",
         severity="critical",
         outlasts=Outlasts.MISSING,
@@ -36,7 +53,8 @@ def _availability(environment: Environment) -> Iterator[Alert]:
     )
     yield alert(
         name="RedisExporterErrors",
-        expression="max by (instance) (redis_exporter_last_scrape_error) == 1 and on (instance) redis_up == 1",
+        expression="max by (instance) (redis_exporter_last_scrape_error) == 1 and on (instance) redis_up == 1"
+        + refused,
         wait="15m",
         severity="warning",
         summary=Text(en="Redis is measured in part only", ru="метрики Redis собираются не полностью"),

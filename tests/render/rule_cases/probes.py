@@ -57,13 +57,13 @@ def cases(environment: Environment) -> Iterator[Case]:
             minute=6,
             fires=(),
         )
-    for minute, fires in ((14, ()), (22, (_down(AT),))):
+    for minute, told in ((14, ()), (22, (_down(AT),))):
         yield Case(
             alert="ProbeFailed",
             title=f"of a page that never answered, {minute} minutes after Prometheus began",
             series=HISTORY | {success: stays(0)},
             minute=minute,
-            fires=fires,
+            fires=told,
         )
     inside = AT | {"instance": "http://api:8000/ready", "service": "api"}
     page = ",".join(f'{name}="{value}"' for name, value in inside.items())

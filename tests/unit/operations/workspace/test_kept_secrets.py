@@ -55,7 +55,7 @@ def state(
     return {"resources": resources}
 
 
-def refused(there: dict[str, Any], *, other_key: str = "", opened: dict[str, Any] | None = None, **config: Any) -> str:
+def refused(there: dict[str, Any], *, other_key: str = "", opened: Any = None, **config: Any) -> str:
     """What is said where an `up` with this configuration meets the state; empty: it goes on.
 
     opened: the state with its secrets, where it is asked for.
