@@ -70,14 +70,14 @@ async def _measure(sequential: int, asynchronous: int) -> Throughput:
 
     gateway = Gateway(settings)
     try:
-        await gateway.ask("be brief", "the first call makes the connection")
+        await gateway.ask("be brief", "the first call makes the connection", time.monotonic())
         before = _memory("VmRSS")
         begun = time.perf_counter()
         for _ in range(sequential):
-            await gateway.ask("be brief", "one after the other")
+            await gateway.ask("be brief", "one after the other", time.monotonic())
         one_by_one = sequential / (time.perf_counter() - begun)
         begun = time.perf_counter()
-        await asyncio.gather(*(gateway.ask("be brief", "together") for _ in range(asynchronous)))
+        await asyncio.gather(*(gateway.ask("be brief", "together", time.monotonic()) for _ in range(asynchronous)))
         return Throughput(one_by_one, asynchronous / (time.perf_counter() - begun), before, _memory("VmHWM"))
     finally:
         await gateway.close()

@@ -17,6 +17,7 @@ from docker.models.containers import Container
 from host.ports import free_ports
 from host.progress import Reporter
 from operations.engine import containers
+from operations.engine.one_off import HARDENED
 from operations.workspace.workspace import Workspace
 from stack.catalogue import specs
 from stack.common.names import PART_LABEL
@@ -99,9 +100,7 @@ def cadvisor(client: docker.DockerClient, workspace: Workspace, reporter: Report
         detach=True,
         user="0:0",
         volumes=host["Binds"],
-        cap_drop=["ALL"],
-        read_only=True,
-        init=True,
+        **HARDENED,
         ports={"8080/tcp": ("127.0.0.1", port)},
     )
     try:

@@ -22,14 +22,14 @@ def exclusive(path: Path, *, what: str, report: Say) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as handle:
-        if not _locked(handle):
+        if not locked(handle):
             report(f"{what}: another run is at it, waiting for it")
-            while not _locked(handle):
+            while not locked(handle):
                 time.sleep(_LOCK_POLL_SECONDS)
         yield
 
 
-def _locked(handle: TextIO) -> bool:
+def locked(handle: TextIO) -> bool:
     """Take the lock of an open file unless another process has it; return whether it was taken."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,7 +8,6 @@ the build settings and the Go version; it appears there by a rename, so a folder
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -22,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from host.file_lock import locked
 from host.progress import Reporter, Task
 from offline import alertmanager_page, prometheus_pages
 from offline.errors import BuildError, OfflineError
@@ -309,14 +309,10 @@ class _Build:
         """Keep other processes from building the same program meanwhile."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with (self.folder.parent / ".lock").open("w") as lock:
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    task.detail = "another run builds it, waiting"
-                    if self._stopped.wait(0.2):
-                        raise _StoppedError from None
+            while not locked(lock):
+                task.detail = "another run builds it, waiting"
+                if self._stopped.wait(0.2):
+                    raise _StoppedError
             task.detail = ""
             yield
 
@@ -340,11 +336,8 @@ def cache_key(source: Path, program: Program, go_release: str) -> str:
         digest.update(f"{path.relative_to(source).as_posix()}\0{len(content)}\0".encode())
         digest.update(content)
     # Only what is set: a new kind of setting must not rebuild the programs that do not use it.
-    # When it is built (`after`) is no part of what is built.
     settings = [
-        f"{item.name}={value!r}"
-        for item in fields(program)
-        if item.name != "after" and (value := getattr(program, item.name))
+        f"{item.name}={value!r}" for item in fields(program) if item.repr and (value := getattr(program, item.name))
     ]
     if program.own_page:
         settings.append(alertmanager_page.page(source / "page"))  # also how it is put together

@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InvalidSettingsError as error:
         from operations.workspace import pasted  # noqa: PLC0415 - as in `up`
 
-        _fail(pasted.told(error))
+        _fail(pasted.mistakes_to_fix(error))
     except (ProjectError, EngineError) as error:
         _fail(str(error), words)
     except PermissionError as error:

@@ -1,4 +1,4 @@
-"""The list of all parts, and of their alert rules and dashboards.
+"""The list of all parts, each with its alert rules and its dashboard: a new part is one folder and its row here.
 
 No part imports another part's rules: this module collects them and gives them to Prometheus, AlertManager and Grafana.
 """
@@ -6,7 +6,8 @@ No part imports another part's rules: this module collects them and gives them t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 from stack.monitoring.alerts import Alert, Group
@@ -56,78 +57,63 @@ from stack.parts.worker import spec as worker
 from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
 
-# Field of the settings -> the part. A new part is one folder and its rows here; its scrape job, its missing-container
-# rule, its row in the table and its place in the networks follow from its spec.
-PARTS: Mapping[str, Callable[[Environment], ServiceSpec | Iterable[ServiceSpec]]] = {
-    "postgres": postgres.spec,
-    "postgres_roles": postgres_roles.spec,
-    "redis": redis.spec,
-    "redis_users": redis_users.spec,
-    "workspace": workspace.spec,
-    "migrations": migrations.spec,
-    "api": api.specs,
-    "worker": worker.spec,
-    "ingress": ingress.spec,
-    "frontend": frontend.spec,
+
+@dataclass(frozen=True)
+class PartRow:
+    """What the catalogue knows of a part; its container, scrape job and place in the networks are in its spec."""
+
+    describe: Callable[[Environment], ServiceSpec | Iterable[ServiceSpec]]
+    rules: tuple[ModuleType, ...] = ()
+    dashboard: ModuleType | None = None
+
+
+PARTS: Mapping[str, PartRow] = {
+    "postgres": PartRow(postgres.spec, (postgres_rules,), postgres_dashboard),
+    "postgres_roles": PartRow(postgres_roles.spec),
+    "redis": PartRow(redis.spec, (redis_rules,), redis_dashboard),
+    "redis_users": PartRow(redis_users.spec),
+    "workspace": PartRow(workspace.spec),
+    "migrations": PartRow(migrations.spec),
+    "api": PartRow(api.specs, (api_rules,), api_dashboard),
+    "worker": PartRow(worker.spec, (llm_rules, worker_rules)),
+    "ingress": PartRow(ingress.spec, (ingress_rules,)),
+    "frontend": PartRow(frontend.spec),
     # Before the backup server, which sends it requests.
-    "drill": drill.spec,
-    "backup": backup.spec,
-    "alertmanager": alertmanager.spec,
-    "grafana": grafana.spec,
-    "postgres_exporter": postgres_exporter.spec,
-    "redis_exporter": redis_exporter.spec,
-    "node_exporter": node_exporter.spec,
-    "cadvisor": cadvisor.spec,
-    "blackbox_exporter": blackbox_exporter.spec,
-    "logs": logs.spec,
-    "log_collector": log_collector.spec,
+    "drill": PartRow(drill.spec),
+    "backup": PartRow(backup.spec, (backup_rules,), backup_dashboard),
+    "alertmanager": PartRow(alertmanager.spec, (alertmanager_rules,)),
+    "grafana": PartRow(grafana.spec, (), overview),
+    "postgres_exporter": PartRow(postgres_exporter.spec),
+    "redis_exporter": PartRow(redis_exporter.spec),
+    "node_exporter": PartRow(node_exporter.spec, (drift_rules, node_exporter_rules)),
+    "cadvisor": PartRow(cadvisor.spec, (cadvisor_rules,), cadvisor_dashboard),
+    "blackbox_exporter": PartRow(blackbox_exporter.spec, (blackbox_exporter_rules,)),
+    "logs": PartRow(logs.spec, (logs_rules,)),
+    "log_collector": PartRow(log_collector.spec, (log_collector_rules,)),
+    # The last one: another order would change the list of its targets and so replace it.
+    "prometheus": PartRow(prometheus.spec, (prometheus_rules,), prometheus_dashboard),
 }
+"""Field of the settings -> the part."""
 
-# The order of the groups in the rule file, where cAdvisor's group comes between these two tuples: another order would
-# change that file and so replace Prometheus.
-_RULES_OF_THE_APPLICATION = (
-    api_rules,
-    ingress_rules,
-    llm_rules,
-    worker_rules,
-    postgres_rules,
-    redis_rules,
-    backup_rules,
-)
-_OTHER_RULES = (
-    drift_rules,
-    node_exporter_rules,
-    prometheus_rules,
-    alertmanager_rules,
-    blackbox_exporter_rules,
-    logs_rules,
-    log_collector_rules,
-)
-
-_DASHBOARDS = (
-    overview,
-    api_dashboard,
-    postgres_dashboard,
-    redis_dashboard,
-    cadvisor_dashboard,
-    prometheus_dashboard,
-    backup_dashboard,
+# The order of the first groups in the rule file, and all others follow: another order would change that file and so
+# replace Prometheus.
+_FIRST_GROUPS = (
+    *("api", "ingress", "llm", "worker", "postgres", "redis", "backups", "containers", "drift", "host"),
+    *("prometheus", "alertmanager", "probes"),
 )
 
 
 def specs(environment: Environment) -> list[ServiceSpec]:
-    """Describe every part that this environment runs; Prometheus is last, because its files need all other parts."""
-    others: list[ServiceSpec] = []
-    for name, describe in PARTS.items():
-        if name not in environment.absent:
-            described = describe(environment)
-            others += [described] if isinstance(described, ServiceSpec) else described
-    parts = [*others, prometheus.spec(environment)]
+    """Describe every part that this environment runs."""
+    fields = [field for field in PARTS if field not in environment.absent]
+    parts: list[ServiceSpec] = []
+    for field in fields:
+        described = PARTS[field].describe(environment)
+        parts += [described] if isinstance(described, ServiceSpec) else described
     # The files list replicas by number, not in the order of a deploy (`api.first`): otherwise a rollback would replace
     # Prometheus, and the next `up` would replace it again.
     by_name = {spec.part: spec for spec in parts}
-    names = [part for field in PARTS if field not in environment.absent for part in environment.parts_of(field)]
-    by_number = [by_name[part] for part in (*names, prometheus.PART)]
+    by_number = [by_name[part] for field in fields for part in environment.parts_of(field)]
     groups = rule_groups(environment, by_number)
     files = {
         prometheus.PART: prometheus.files(environment, by_number, groups),
@@ -139,17 +125,14 @@ def specs(environment: Environment) -> list[ServiceSpec]:
 
 
 def rule_groups(environment: Environment, parts: Sequence[ServiceSpec]) -> list[Group]:
-    """Return all rules. parts: every part that runs."""
-    application = [rules.group(environment, parts) for rules in _RULES_OF_THE_APPLICATION]
-    waits = {alert.name: alert.wait for alert in _alerts(application)}
-    others = (rules.group(environment, parts) for rules in _OTHER_RULES)
-    described = (*application, cadvisor_rules.group(environment, parts, waits), *others)
-    return [group for group in described if group.rules]
-
-
-def every_alert(environment: Environment, parts: Sequence[ServiceSpec]) -> list[Alert]:
-    """Return every alert of all groups. parts: every part that runs."""
-    return list(_alerts(rule_groups(environment, parts)))
+    """Return all rules, also those of a part that is absent. parts: every part that runs."""
+    modules = [rules for part in PARTS.values() for rules in part.rules if rules is not cadvisor_rules]
+    groups: list[Group] = [rules.group(environment, parts) for rules in modules]
+    waits = {alert.name: alert.wait for alert in _alerts(groups)}
+    groups.append(cadvisor_rules.group(environment, parts, waits))
+    places = {name: place for place, name in enumerate(_FIRST_GROUPS)}
+    groups.sort(key=lambda group: places.get(group.name, len(places)))
+    return [group for group in groups if group.rules]
 
 
 def rule_document(environment: Environment, parts: Sequence[ServiceSpec]) -> dict[str, Any]:
@@ -162,7 +145,8 @@ def dashboard_texts(environment: Environment) -> Mapping[str, str]:
     # The import of `grafana-foundation-sdk` takes half a second that no other part needs.
     from stack.parts.grafana.grafana_json import to_text  # noqa: PLC0415
 
-    return {module.UID: to_text(module.describe(environment)) for module in _DASHBOARDS}
+    boards = sorted((part.dashboard for part in PARTS.values() if part.dashboard), key=lambda module: str(module.UID))
+    return {module.UID: to_text(module.describe(environment)) for module in boards}
 
 
 def _alerts(groups: Iterable[Group]) -> Iterator[Alert]:

@@ -169,7 +169,7 @@ def local_images(engine: docker.DockerClient, tmp_path_factory: pytest.TempPathF
     prepare(workspace)
     environment = workspace.settings()
     for name in third_party_images(environment):
-        reference = environment.image(name)  # type: ignore[arg-type]
+        reference = environment.image(name)
         try:
             engine.images.get(reference)
         except docker.errors.ImageNotFound:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,10 +37,13 @@ def in_its_own(usr: Path, run: str) -> tuple[str, ...]:
     return ("unshare", "--mount", "--propagation=slave", "sh", "-c", _IN_ITS_OWN, str(usr), run)
 
 
-def unpacked(folder: Path) -> Path:
-    """Unpack the engine's packages with all that they need; return their /usr."""
+def unpack(suite: str, packages: Sequence[str], target: Path) -> None:
+    """Unpack packages of another Debian with all that they need, without their scripts. target: a folder, or a `.tar`.
+
+    Skips where that cannot be done here, unless the environment says that it must.
+    """
     if os.geteuid() != 0 or not _KEYRING.exists():
-        why = "only root of a Debian can unpack another one's engine and run it"
+        why = f"only root of a Debian can unpack {packages[0]} of another one"
         pytest.fail(why) if os.environ.get("SAMOKODER_NEWER_ENGINE") else pytest.skip(why)
     rows = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"],
@@ -49,25 +52,25 @@ def unpacked(folder: Path) -> Path:
         text=True,
     ).stdout
     mirror, _ = debian_mirrors(rows, platform.freedesktop_os_release())
-    root = folder / "debian"
     done = subprocess.run(
         [
-            *(
-                "mmdebstrap",
-                "--mode=root",
-                "--variant=extract",
-                "--include=base-files,docker.io",
-                f"--keyring={_KEYRING}",
-            ),
+            *("mmdebstrap", "--mode=root", "--variant=extract", f"--include={','.join(['base-files', *packages])}"),
+            f"--keyring={_KEYRING}",
             # A mirror that stands still, as of a sealed test machine, has lists whose time is over.
             '--aptopt=Acquire::Check-Valid-Until "false"',
-            *(SUITE, str(root), mirror),
+            *(suite, str(target), mirror),
         ],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, f"Debian {SUITE} was not unpacked: {done.stderr[-2000:]}"
+    assert done.returncode == 0, f"Debian {suite} was not unpacked: {done.stderr[-2000:]}"
+
+
+def unpacked(folder: Path) -> Path:
+    """Unpack the engine's packages with all that they need; return their /usr."""
+    root = folder / "debian"
+    unpack(SUITE, ["docker.io"], root)
     # What the packages' own scripts would have made: the engine has containers find each other by packet filter rules.
     for name in ("iptables", "ip6tables"):
         (root / "usr/sbin" / name).symlink_to(f"/etc/alternatives/{name}")

@@ -71,6 +71,8 @@ class FakeEngine:
     key: str = "of before"
     removed: bool = False
     """Whether the containers are."""
+    unmade: set[str] = field(default_factory=set)
+    """Parts without a container, because an `up` has failed before them."""
 
     def _now(self) -> None:
         self.cut -= 1
@@ -88,6 +90,14 @@ class FakeEngine:
         self.volumes[self.data_of(server)] = "empty"
         self._now()
         self.running |= {server, *USERS[server]}
+
+    def complete(self, fields: Sequence[str]) -> None:
+        self._now()
+        if self.unmade & {*fields}:
+            assert "postgres" in self.running or "postgres_roles" not in self.unmade, "`up` would fail again"
+            self.done.append("up")
+            self.running |= self.unmade
+            self.unmade = set()
 
     def there(self, server: Server) -> bool:
         self._now()
@@ -172,14 +182,16 @@ class FakeEngine:
             self.volumes[volume] = self.volumes[volume].removeprefix(UNRELEASED)
             self._now()
 
-    def stop(self, fields: Sequence[str]) -> None:
+    def stop(self, fields: Sequence[str]) -> tuple[str, ...]:
         self._now()
-        self.done += [f"stop {name}" for name in fields if name in self.running]
+        ran = tuple(name for name in fields if name in self.running)
+        self.done += [f"stop {name}" for name in ran]
         self.running -= set(fields)
+        return ran
 
     def start(self, fields: Sequence[str]) -> None:
         self._now()
-        for name in fields:
+        for name in (each for each in fields if each not in self.unmade):
             if name in DATA:
                 text = self.volumes[self.data_of(cast("Server", name))]
                 assert text != "half", "it would serve half of its data"
@@ -196,7 +208,7 @@ class FakeEngine:
 
     def new_backup(self) -> None:
         self._now()
-        assert "backup" in self.running
+        assert "backup" in self.running, "it has no container"
         self.done.append("a new backup")
 
     def remove(self, volume: str) -> None:

@@ -113,6 +113,7 @@ def _table(found: Sequence[dict[str, Any]]) -> None:
     for entry in found:
         reach = f"  {entry['from']} .. {entry['to']}" if entry["from"] else ""
         reach += "".join(f", but {pause['from']} .. {pause['to']}" for pause in entry["without"])
+        reach += f"  {entry['note']}" if entry["note"] else ""
         print(f"{entry['id']:24} {entry['kind']:5} {entry['status']:10} {entry['bytes']:>14}{reach}")
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
-from samokoder_backup import catalogue, database, state, wal
+from samokoder_backup import catalogue, database, notes, state, wal
 from samokoder_backup import settings as at
 from samokoder_backup.catalogue import Base, bases, remove_leftovers, servers
 from samokoder_backup.database import Identity
@@ -33,6 +33,8 @@ _SEGMENT_SECONDS = 30.0
 _MARGIN = 256 * 2**20
 _STARTS = timedelta(seconds=60)
 """Within it Barman has started and has named the base backup that it makes."""
+_ATTACHED = "attached"
+"""Beside the state: the name of the history whose log is received, or was last."""
 _MARK = "samokoder-mark.json"
 """In the folder of a history: the mark of the copy of the cluster whose log it has; two, while it gets another one."""
 
@@ -79,6 +81,8 @@ class Attached(NamedTuple):
     server: Path
     unmarked: str
     """Why PostgreSQL has no new mark; empty: it has."""
+    pauses: tuple[catalogue.Pause, ...]
+    """Of the history; what could not be noted, and is to be noted later."""
 
 
 def attach(settings: Settings) -> Attached:
@@ -104,9 +108,10 @@ def attach(settings: Settings) -> Attached:
             set_aside(server)
         elif slot is None and _was_received(server):
             say(f"the slot {settings.slot} is gone and is made anew: WAL that PostgreSQL has no longer will be a gap")
-        _note_pause(server)
+        unnoted = _note_pause(server)
         server.mkdir(parents=True, exist_ok=True)
-        return Attached(server, _give_mark(connection, server))
+        _note_attached(server)
+        return Attached(server, _give_mark(connection, server), unnoted)
 
 
 def _was_received(server: Path) -> bool:
@@ -135,19 +140,41 @@ def mark_again(connection: Connection, server: Path) -> str:
 
 def _is_known(server: Path, mark: str) -> bool:
     """Tell whether the log that comes continues what is in a history's folder, by the mark that PostgreSQL has."""
-    path = server / _MARK
     try:
-        return not path.exists() or mark in json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        say(f"{path.name} cannot be read: {error}")
+        return mark in json.loads(notes.text(server / _MARK))
+    except FileNotFoundError:
+        return True
+    except (OSError, TypeError, ValueError) as error:
+        if lacking(error):
+            raise
+        say(f"{_MARK} cannot be read: {error}")
         return False
 
 
-def _note_pause(server: Path) -> None:
+def _attached_last() -> str:
+    """Return the name of the history that was attached last; empty where that is not known."""
+    try:
+        return notes.text(at.ROOT / _ATTACHED).strip()
+    except (OSError, ValueError) as error:
+        if lacking(error):
+            raise
+        return ""
+
+
+def _note_attached(server: Path) -> None:
+    try:
+        if _attached_last() != server.name:
+            write(at.ROOT / _ATTACHED, f"{server.name}\n")
+    except OSError as error:  # until it is noted, a pause that was none may be
+        say(f"{_ATTACHED} cannot be written: {error}")
+
+
+def _note_pause(server: Path) -> tuple[catalogue.Pause, ...]:
     """Note since when nothing of a history was received, where that of another one was: a restore was undone.
 
     Its log continues as if nothing had been between. What PostgreSQL had then is in the other history, if anywhere.
-    Raises OSError where this could not be seen for want of something: a pause that is noted stays.
+    Returns what could not be noted. Raises OSError where this could not be seen for want of something: a pause that is
+    noted stays.
     """
     until, last = 0.0, 0.0
     # Whatever else cannot be seen or written: to receive what waits is what makes room.
@@ -158,6 +185,8 @@ def _note_pause(server: Path) -> None:
             except OSError as error:
                 if lacking(error):
                     raise
+                if _attached_last() == server.name:
+                    continue  # nothing of any other one was received since
                 until = time.time()  # one that is too long is refused, one that is missing restores another state
                 say(f"nobody can see whether {server.name} was received before {other.name}: {error}")
         last = wal.newest(server)
@@ -170,6 +199,8 @@ def _note_pause(server: Path) -> None:
             catalogue.note_pause(server, last, until)
         except OSError as error:
             say(f"the pause of {server.name} cannot be noted: {error}")
+            return (catalogue.Pause(server, last, until),)
+    return ()
 
 
 def _give_mark(connection: Connection, server: Path) -> str:

@@ -14,12 +14,14 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
-from samokoder_backup import clock, damage, wal
+from samokoder_backup import clock, damage, notes, wal
 from samokoder_backup import settings as at
 from samokoder_backup.damage import Broken
-from samokoder_backup.process import BackupError, checksum, say, sha256, sync, write
+from samokoder_backup.process import BackupError, checksum, lacking, say, sha256, sync, write
 
 _SERVER = re.compile(r"main-\d+-\d+(-\d{8}T\d{6}Z)?")
 STAMP = "%Y%m%dT%H%M%S"
@@ -57,6 +59,15 @@ class Base:
     def database(self) -> str:
         """The cluster's system identifier: a restore keeps it, and an empty volume gets another one."""
         return wal.system(self.server)
+
+    @property
+    def made(self) -> float:
+        """When the cluster was made, as a time stamp: PostgreSQL's BootStrapXLOG puts it into the system identifier.
+
+        Infinite where its clock was not set yet.
+        """
+        found = int(self.database) >> 32
+        return float(found) if found >= _EARLY else inf
 
     @property
     def ahead(self) -> bool:
@@ -130,36 +141,53 @@ def pauses(server: Path) -> list[tuple[datetime, datetime]]:
     Where they cannot be read, it is one from FORGOTTEN to when they were written, or to now where that cannot be seen:
     it may have been any time before.
     """
-    known, why = _pauses(server)
-    if why:
-        say(f"{PAUSES} of {server.name} cannot be read: {why}")
+    known, error = _pauses(server)
+    if error:
+        say(f"{PAUSES} of {server.name} cannot be read: {error}")
     return known
 
 
 def pauses_damage(server: Path) -> str:
     """Say what is wrong with what is noted of the pauses; empty for nothing."""
-    return _pauses(server)[1]
+    return str(_pauses(server)[1] or "")
 
 
-def _pauses(server: Path) -> tuple[list[tuple[datetime, datetime]], str]:
+def _pauses(server: Path) -> tuple[list[tuple[datetime, datetime]], Exception | None]:
     path = server / PAUSES
     try:
-        said = _checked(path.read_text(encoding="utf-8"))
-        return [(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)) for start, end in said], ""
+        said = _checked(notes.text(path))
+        return [(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)) for start, end in said], None
     except FileNotFoundError:
-        return [], ""
+        return [], None
     except _UNREADABLE as error:
         until = datetime.now(UTC)
         with contextlib.suppress(OSError):  # its folder cannot be looked into either
             until = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        return [(FORGOTTEN, until)], str(error)
+        return [(FORGOTTEN, until)], error
+
+
+class Pause(NamedTuple):
+    """A time in which nothing of a history was received, by time stamps."""
+
+    server: Path
+    start: float
+    end: float
 
 
 def note_pause(server: Path, start: float, end: float) -> None:
-    """Note one more, in the place of one with the same start; raises OSError. start, end: time stamps."""
-    known = [(begin.timestamp(), until.timestamp()) for begin, until in pauses(server)]
-    noted = [*(each for each in known if each[0] != start), (float(start), float(end))]
-    write(server / PAUSES, json.dumps([*noted, _checksum(noted)]))
+    """Note one more, in the place of one with the same start; raises OSError. start, end: time stamps.
+
+    What cannot be read is kept beside what takes its place.
+    """
+    before, error = _pauses(server)
+    if error:
+        if lacking(error):
+            raise error
+        kept = notes.put_by(server / PAUSES, at.ROOT)
+        say(f"{PAUSES} of {server.name} cannot be read, and is kept as {kept.name}: {error}")
+    known = [(begin.timestamp(), until.timestamp()) for begin, until in before]
+    now = [*(each for each in known if each[0] != start), (float(start), float(end))]
+    write(server / PAUSES, json.dumps([*now, _checksum(now)]))
 
 
 def _checked(text: str) -> list[tuple[float, float]]:
@@ -170,8 +198,8 @@ def _checked(text: str) -> list[tuple[float, float]]:
     """
     said = [(start, end) for start, end in json.loads(text)]
     if said and all(isinstance(each, int) for each in said[-1]):
-        *said, noted = said
-        if list(noted) != _checksum(said):
+        *said, checked = said
+        if list(checked) != _checksum(said):
             raise ValueError("its checksum is another one than when it was written")
     return [(start, end) for start, end in said if end >= _EARLY]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from samokoder_backup import clock
 from samokoder_backup.settings import Kind
 
 SLACK = timedelta(minutes=1)
@@ -26,6 +27,11 @@ class Broken:
     why: str
     files: tuple[Path, ...]
     """Files and folders that are left of it."""
+
+    @property
+    def ahead(self) -> bool:
+        """Whether it is of a time to come, so that nobody knows when it was made."""
+        return clock.ahead(self.finished.timestamp())
 
 
 def broken(identifier: str, kind: Kind, stamp: str, why: str, files: Iterable[Path]) -> Broken:

@@ -31,6 +31,8 @@ class Entry:
     """The last one."""
     without: tuple[tuple[datetime, datetime], ...] = ()
     """Times between them that cannot be restored from it: PostgreSQL was on another history."""
+    note: str = ""
+    """What else a person has to know of it."""
 
     @property
     def counts(self) -> bool:
@@ -52,8 +54,15 @@ def entries() -> list[Entry]:
     for copy in copies.of_every_kind():
         status = "bad" if copy.id in bad else "ahead" if copy.ahead else "good"
         found.append(Entry(copy.id, copy.kind, copy.finished, copy.bytes, status, None, None))
-    found += [Entry(each.id, each.kind, each.finished, each.bytes, "bad", None, None) for each in broken()]
+    found += [
+        Entry(each.id, each.kind, each.finished, each.bytes, "bad", None, None, note=_note(each)) for each in broken()
+    ]
     return sorted(found, key=lambda entry: entry.finished)
+
+
+def _note(each: Broken) -> str:
+    kept = "its name is of a time to come, so its log goes where no good base backup needs it"
+    return kept if each.kind == "base" and each.ahead else ""
 
 
 def broken() -> list[Broken]:

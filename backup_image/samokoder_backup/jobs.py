@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def _first_verification(settings: Settings, base: Base) -> None:
     So it counts no more: nothing is restored from it, nothing is removed for it, and another one is made.
     """
     try:
-        barman.verify(base)
+        _again(partial(barman.verify, base))
     except Exception as error:
         if lacking(error):
             raise BackupError(f"{base.id} was made, and could not be verified: {error}") from error
@@ -74,6 +75,16 @@ def _first_verification(settings: Settings, base: Base) -> None:
         raise BackupError(
             f"{base.id} was made, and is bad: {_why(error)}{seldom if row >= retention.KEPT_FAILING else ''}"
         ) from error
+
+
+def _again(check: Callable[[], None]) -> None:
+    """Check, and once more where something could not be read: a moment's error of a disk is no verdict."""
+    try:
+        check()
+    except OSError as error:
+        if lacking(error):
+            raise
+        check()
 
 
 def _why(error: Exception) -> str:
@@ -116,7 +127,7 @@ def verify(only: str | None = None) -> bool:
             raise BackupError(f"there is no backup {only}")
         for thing in chosen:
             try:
-                entries.verify(thing, bad)
+                _again(partial(entries.verify, thing, bad))
             except Exception as error:  # whatever it is, the others are still to be checked
                 if lacking(error):
                     unsure[thing.id] = str(error)

@@ -90,7 +90,7 @@ class Metrics(Collector):
                 "backup_offsite_last_exit_code": ("Of the last copy off-site", _number(offsite, "exit")),
                 "backup_offsite_snapshots": (
                     "Copies that the bucket holds, counted once a day",
-                    _number(restic.known(at.ROOT), "snapshots"),
+                    _number(_known(), "snapshots"),
                 ),
             }
         if settings.streamed:
@@ -103,6 +103,14 @@ class Metrics(Collector):
         for name, (text, value) in figures.items():
             if value is not None:
                 yield GaugeMetricFamily(name, text, value=value)
+
+
+def _known() -> dict[str, Any]:
+    """Return what is known of the copies off-site; nothing where it cannot be read: the other figures are told."""
+    try:
+        return restic.known(at.ROOT)
+    except OSError:
+        return {}
 
 
 def _number(values: Mapping[str, Any], field: str) -> float | None:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
-from samokoder_backup import clock
+from samokoder_backup import clock, notes
 from samokoder_backup.process import BackupError, CannotError, exclusive, say, write
 from samokoder_backup.settings import Offsite
 
@@ -254,9 +254,9 @@ class Restic:
 
 
 def known(root: Path) -> dict[str, Any]:
-    """Give what was remembered of the copies of the volume at `root`."""
+    """Give what was remembered of the copies of the volume at `root`. Raises OSError where it cannot be read."""
     try:
-        read: dict[str, Any] = json.loads((root / "offsite" / "known.json").read_text())
+        read: dict[str, Any] = json.loads(notes.text(root / "offsite" / "known.json"))
     except (FileNotFoundError, ValueError):
         return {}
     return read

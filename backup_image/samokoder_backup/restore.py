@@ -240,7 +240,8 @@ def _is_of(base: Base, moment: str, stop: server.Stop | None, *, managed: bool) 
     written = {name: when for name, when in wal.look(base.server).written.items() if name[:8] == stop.segment[:8]}
     # A clock that was behind once, by more than all that is known of this history, says nothing of the change.
     before = [written[name] for name in sorted(written) if name < stop.segment]
-    earliest = min((base.end - _BEHIND).timestamp(), _earliest(before))
+    # Any later than the cluster itself may be the right one: also these were all stamped by a clock that was ahead.
+    earliest = min((base.end - _BEHIND).timestamp(), _earliest(before), base.made)
     after = [when for name, when in written.items() if name >= stop.segment and when >= earliest]
     if after and stop.change - (first := datetime.fromtimestamp(min(after), UTC)) > _CLOCKS[managed]:
         raise CannotError(

@@ -50,6 +50,8 @@ class Service:
         self._attaching = threading.Lock()
         self._unmarked = ""
         """Why PostgreSQL could be given no new mark; empty: it has one."""
+        self._pauses: list[catalogue.Pause] = []
+        """What could not be noted yet, as on a full disk: a moment of them would silently be another state."""
         self._receiver: subprocess.Popen[str] | None = None
         self._began = time.monotonic()
         self._tried: dict[str, tuple[float, int]] = {}
@@ -116,7 +118,8 @@ class Service:
 
     def _attach(self) -> Path:
         with self._attaching:
-            self._server, unmarked = barman.attach(self._settings)
+            self._server, unmarked, pauses = barman.attach(self._settings)
+            self._pauses += pauses
             if unmarked and unmarked != self._unmarked:
                 say(f"PostgreSQL keeps its mark: {unmarked}")
             self._unmarked = unmarked
@@ -126,6 +129,7 @@ class Service:
         """Give another mark; not while another thread attaches, which gives one itself."""
         if self._server and self._attaching.acquire(blocking=False):
             try:
+                self._note_pauses()
                 unmarked = barman.mark_again(connection, self._server)
                 if unmarked and unmarked != self._unmarked:
                     say(f"PostgreSQL keeps its mark: {unmarked}")
@@ -134,6 +138,13 @@ class Service:
                 self._unmarked = unmarked
             finally:
                 self._attaching.release()
+
+    def _note_pauses(self) -> None:
+        with contextlib.suppress(OSError):
+            while self._pauses:
+                catalogue.note_pause(*self._pauses[0])
+                del self._pauses[0]
+                say("a pause is noted now that could not be before")
 
     def _follow(self, server: Path) -> bool:
         """Run the receiver to its end; tell whether PostgreSQL no longer has what it asked for."""

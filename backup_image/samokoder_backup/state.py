@@ -9,22 +9,24 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from samokoder_backup import clock
+from samokoder_backup import clock, notes
 from samokoder_backup import settings as at
-from samokoder_backup.process import BackupError, exclusive, say, sealed, unsealed, write
+from samokoder_backup.process import BackupError, exclusive, lacking, say, sealed, unsealed, write
+
+Known = dict[str, dict[str, Any]]
 
 _FILE = FORGOTTEN = "state.json"
 _STAMPS = {"finished", "success"}
 _LOCK_SECONDS = 10.0
 """It is held for a moment; who holds it longer is not to stop the backups."""
-_memory: dict[str, dict[str, Any]] = {}
+_memory: Known = {}
 """What could not be written."""
-_beside: dict[str, dict[str, Any]] = {}
+_beside: Known = {}
 """What the file said of the same jobs then. Where it says something else now, another process has written it since."""
 _guard = threading.Lock()
 
 
-def read() -> dict[str, dict[str, Any]]:
+def read() -> Known:
     """Return what each job came to the last time, by its name; without stamps of a time to come."""
     return {
         name: {key: value for key, value in values.items() if not _ahead(key, value)} for name, values in _all().items()
@@ -40,8 +42,8 @@ def _ahead(key: str, value: Any) -> bool:
     return key in _STAMPS and clock.ahead(float(value))
 
 
-def _all() -> dict[str, dict[str, Any]]:
-    found = _kept()
+def _all(kept: Known | None = None) -> Known:
+    found = dict(_kept()[0] if kept is None else kept)
     for name, values in list(_memory.items()):
         # Not by their stamps: the clock may have been ahead for one of them. A file that cannot be read has none.
         if found.get(name, {}) == _beside.get(name) or "finished" not in found.get(name, {}):
@@ -49,16 +51,17 @@ def _all() -> dict[str, dict[str, Any]]:
     return found
 
 
-def _kept() -> dict[str, dict[str, Any]]:
+def _kept() -> tuple[Known, Exception | None]:
+    """Return what the file says, and why it cannot be read."""
     text = ""
     try:
-        text = (at.ROOT / _FILE).read_text(encoding="utf-8")
-        return {name: dict(values) for name, values in unsealed(text).items()}
+        text = notes.text(at.ROOT / _FILE)
+        return {name: dict(values) for name, values in unsealed(text).items()}, None
     except FileNotFoundError:
-        return {}
+        return {}, None
     except (OSError, TypeError, ValueError) as error:
         # What was bad is not known any more. This entry stays until a verification of everything has found it again.
-        return {"verify": {"bad": {**_still_bad(text), FORGOTTEN: f"it cannot be read: {error}"}}}
+        return {"verify": {"bad": {**_still_bad(text), FORGOTTEN: f"it cannot be read: {error}"}}}, error
 
 
 def _still_bad(text: str) -> dict[str, str]:
@@ -81,24 +84,30 @@ def bad() -> dict[str, str]:
 def record(name: str, values: Mapping[str, Any]) -> None:
     """Add to what is known of a job.
 
-    On a full disk, or where somebody holds the lock, this process still knows it, and so do its metrics.
+    On a full disk, or where somebody holds the lock, this process still knows it, and so do its metrics. What cannot be
+    read is kept beside the file that takes its place.
     """
     with _guard:
         try:
             with exclusive(at.ROOT / ".state.lock", brief=True, seconds=_LOCK_SECONDS):
-                known = _remembered(name, values)
-                write(at.ROOT / _FILE, sealed(known))
+                kept, error = _kept()
+                if error:
+                    if lacking(error):
+                        raise error
+                    beside = notes.put_by(at.ROOT / _FILE, at.ROOT)
+                    say(f"{_FILE} cannot be read, and is kept as {beside.name}: {error}")
+                write(at.ROOT / _FILE, sealed(_remembered(name, values, kept)))
                 _memory.clear()
                 _beside.clear()
         except OSError as error:
-            _remembered(name, values)
+            _remembered(name, values, _kept()[0])
             say(f"{_FILE} cannot be written: {error}")
 
 
-def _remembered(name: str, values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Add to what this process knows of a job; return all that is known."""
-    known = _all()
-    _beside[name] = _kept().get(name, {})
+def _remembered(name: str, values: Mapping[str, Any], kept: Known) -> Known:
+    """Add to what this process knows of a job; return all that is known. kept: what the file says."""
+    known = _all(kept)
+    _beside[name] = kept.get(name, {})
     _memory[name] = {**known.get(name, {}), **values}
     return {**known, name: _memory[name]}
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from samokoder_backup import clock
+from samokoder_backup import clock, notes
 
 SEGMENT = re.compile(r"[0-9A-F]{24}")
 _ARCHIVED = re.compile(r"[0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history")
@@ -219,13 +219,16 @@ def received(server: Path) -> float:
     """Say when the youngest WAL file of a history was written, as a time stamp; 0 for none.
 
     Unlike `newest` it looks at every one, and raises OSError where a folder cannot be listed: for who removes by it.
+    A stamp of a time to come counts, unless the youngest of the right ones is of a later file.
     """
 
     def unlisted(error: OSError) -> None:
         raise error
 
     files = (Path(folder, name) for folder, _, names in os.walk(server, onerror=unlisted) for name in names)
-    return max((path.stat().st_mtime for path in files if SEGMENT.match(path.name)), default=0.0)
+    found = [(path.stat().st_mtime, path.name[:24]) for path in files if SEGMENT.match(path.name)]
+    youngest, name = max((each for each in found if not clock.ahead(each[0])), default=(0.0, ""))
+    return max((when for when, of in found if of > name), default=youngest)
 
 
 def waiting(server: Path) -> bool:
@@ -243,8 +246,10 @@ def _known(server: Path) -> dict[str, str]:
 
 
 def _ledger(server: Path) -> dict[str, str]:
-    path = server / _LEDGER
-    lines = path.read_text(encoding="ascii", errors="replace").splitlines() if path.exists() else []
+    try:
+        lines = notes.text(server / _LEDGER, errors="replace").splitlines()
+    except FileNotFoundError:
+        return {}
     # A line that a crash has truncated, or a damaged one, is none; its file is noted again.
     return {found[2]: found[1] for found in map(_LINE.fullmatch, lines) if found}
 
@@ -262,14 +267,16 @@ def note(server: Path, changed: Iterable[str] = ()) -> None:
     except OSError as error:
         if lacking(error):
             raise  # the checksums are there, and are read the next time
+        kept = notes.put_by(server / _LEDGER, server.parents[1])
+        print(f"{_LEDGER} of {server.name} cannot be read, and is kept as {kept.name}: {error}", file=sys.stderr)
         known, readable = {}, False  # each file that gzip finds whole is noted again
     found = {name: _digest(files[name]) for name in files.keys() - known.keys()}
     # Where a checksum is lost, what verification found is the only thing that is known of its file.
     found |= dict.fromkeys(found.keys() & set(changed), _NO_CHECKSUM)
     new = {name: digest for name, digest in found.items() if digest}
     if new or not readable or known.keys() - files.keys():
-        kept = {name: digest for name, digest in known.items() if name in files}
-        write(server / _LEDGER, "".join(f"{digest}  {name}\n" for name, digest in (kept | new).items()))
+        there = {name: digest for name, digest in known.items() if name in files}
+        write(server / _LEDGER, "".join(f"{digest}  {name}\n" for name, digest in (there | new).items()))
 
 
 def _digest(path: Path) -> str:
@@ -319,7 +326,7 @@ def damaged(server: Path) -> dict[str, str]:
 def _damage(path: Path, known: str | None) -> str:
     """Say what is wrong with an archived file; empty for nothing. known: its checksum."""
     try:
-        data = path.read_bytes()
+        data = _read_twice(path)
         if known:
             same = hashlib.sha256(data).hexdigest() == known
             return "" if same else CHANGED
@@ -330,6 +337,16 @@ def _damage(path: Path, known: str | None) -> str:
     except DAMAGE as error:
         return f"it cannot be read: {error}"
     return ""
+
+
+def _read_twice(path: Path) -> bytes:
+    """Return a file's bytes, of a second try where the first one fails: a moment's error is no damage."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return path.read_bytes()
 
 
 def main(words: list[str]) -> int:

@@ -33,6 +33,8 @@ from offline.images.busybox import busybox_entries
 from offline.images.debian import Apt
 from offline.images.grafana import official_grafana
 from offline.images.recipes import (
+    BUSYBOX_BASE,
+    DEBIAN_BASE,
     RECIPES,
     REFERENCE_REQUIREMENTS,
     ROOTFS,
@@ -45,8 +47,6 @@ from offline.images.recipes import (
 from offline.images.wheels import download_wheels
 
 POLL_SECONDS = 0.3
-DEBIAN_BASE = "Debian base"
-BUSYBOX_BASE = "BusyBox base"
 
 LABEL_RECIPE = "samokoder.offline.recipe"
 _LABEL_VERSION = "org.opencontainers.image.version"

@@ -18,8 +18,8 @@ from host.errors import EngineError
 from host.progress import Reporter, about
 from offline import toolchain
 from offline.errors import OfflineError
-from offline.estimates import expected, together
 from offline.images.builder import POLL_SECONDS, Builder
+from offline.images.estimates import expected, together
 from offline.images.grafana import NO_GRAFANA
 from offline.images.recipes import NAMES, RECIPES, programs_of
 from offline.pulumi_cli import PROGRAMS_OF_PULUMI, ensure_pulumi

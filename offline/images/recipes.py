@@ -16,6 +16,10 @@ SUITE = "bookworm"
 PYTHON_VERSION = "3.11"
 """Python in the `python` image, and so the tags of its wheels."""
 
+DEBIAN_BASE = "Debian base"
+BUSYBOX_BASE = "BusyBox base"
+"""What a person reads while the bases are made."""
+
 ROOTFS = Path(__file__).parents[1] / "rootfs"
 _CLONE = Path(__file__).parents[2]
 REFERENCE_REQUIREMENTS = _CLONE / "reference_app" / "requirements.txt"
@@ -56,11 +60,14 @@ class Recipe:
     """Program of `programs` -> its capabilities, as the kernel keeps them (capabilities(7), vfs_cap_data)."""
     requirements: Path | None = field(default=None, repr=False)
     """The file that locks the wheels."""
+    seconds: int = field(default=3, repr=False)
+    """How long the image takes on one quiet core, its programs built before: for what is said before and meanwhile."""
 
 
 RECIPES: dict[str, Recipe] = {
     "postgres": Recipe(
         base="debian",
+        seconds=30,
         packages=("postgresql-15", "locales"),
         version_command=("postgres", "--version"),
         entrypoint=("docker-entrypoint.sh",),
@@ -77,6 +84,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "redis": Recipe(
         base="debian",
+        seconds=10,
         packages=("redis-server", "redis-tools"),
         version_command=("redis-server", "--version"),
         entrypoint=("docker-entrypoint.sh",),
@@ -87,6 +95,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "python": Recipe(
         base="debian",
+        seconds=40,
         packages=("python3", "python3-venv", "python3-pip"),
         wheels=True,
         version_command=("python", "--version"),
@@ -101,6 +110,7 @@ RECIPES: dict[str, Recipe] = {
     # What `backup_image/` stands on: PostgreSQL's own image with what its Dockerfile would get from Debian and PyPI.
     "backup": Recipe(
         base="postgres",
+        seconds=35,
         packages=("python3", "python3-venv", "redis-server", "restic", "ca-certificates", "file"),
         wheels=True,
         requirements=_BACKUP_REQUIREMENTS,

@@ -1,7 +1,7 @@
 """The licences of everything that this product is made of, and the licences that are allowed.
 
-Python packages state theirs in three ways of different age; all become one SPDX expression here. The licences of images
-and Go programs, which no package states, are listed here.
+Python packages state theirs in three ways of different age; all become one SPDX expression here. No image states its
+own, so `stack/images.py` lists it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from license_expression import ExpressionError, get_spdx_licensing
 from packaging.utils import canonicalize_name
 
-from stack.images import IMAGES, PartName
+from stack.images import IMAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,23 +41,6 @@ EXCEPTIONS: Mapping[str, tuple[str, str]] = {
     ),
 }
 """Name of what may have another licence -> that licence, and why it is no obstacle."""
-
-IMAGE_LICENCES: Mapping[PartName, str] = {
-    "postgres": "PostgreSQL",
-    "redis": "LicenseRef-RSALv2 OR SSPL-1.0",
-    "prometheus": "Apache-2.0",
-    "alertmanager": "Apache-2.0",
-    "grafana": "AGPL-3.0-only",
-    "postgres_exporter": "Apache-2.0",
-    "redis_exporter": "MIT",
-    "node_exporter": "Apache-2.0",
-    "blackbox_exporter": "Apache-2.0",
-    "cadvisor": "Apache-2.0",
-    "caddy": "Apache-2.0",
-    "logs": "Apache-2.0",
-    "python": "PSF-2.0",
-}
-"""Licence of the software that an image is named after; packages of the base system have theirs in the image."""
 
 _ELSEWHERE: Mapping[str, str] = {
     "async-timeout": "Apache-2.0",
@@ -124,9 +107,9 @@ def python_packages() -> Iterator[Licensed]:
 
 def images() -> Iterator[Licensed]:
     """Yield every third-party image, with `image` before its name, because there is a Python package `redis` too."""
-    for part, image in IMAGES.items():
+    for image in IMAGES.values():
         name = image.reference.partition("@")[0].rpartition(":")[0]
-        yield Licensed(name=f"image {name}", licence=IMAGE_LICENCES[part], used_by=(image.name,))
+        yield Licensed(name=f"image {name}", licence=image.licence, used_by=(image.name,))
 
 
 def licence_of(metadata: Message | importlib.metadata.PackageMetadata) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -45,7 +44,7 @@ def send_test_alert(
 
     report = send.send_test_alert(common.workspace_of(env), severity=severity.value, timeout=timeout, url=url)
     if as_json:
-        typer.echo(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
+        common.show_json(report.as_json())
     else:
         for line in report.lines():
             typer.echo(line)
@@ -140,12 +139,12 @@ def show_hardening(
     there = known.of(common.workspace_of(env))
     verdict = gate(there)
     if as_json:
-        typer.echo(json.dumps({"environment": env, **verdict.as_json()}, indent=2))
+        common.show_json({"environment": env, **verdict.as_json()})
     else:
         _show_broken(env, verdict)
         if not there.environment:
             typer.echo("Packet filter: not looked at, since the stack file says which rules there must be")
-        elif beside := packet_filter.told(there.workspace):
+        elif beside := packet_filter.filter_remark(there.workspace):
             typer.echo(beside)
     if verdict.findings:
         raise ProjectError(

@@ -63,10 +63,15 @@ def show_elsewhere(workspace: Workspace, docker_host: str = "") -> None:
         typer.echo(said)
 
 
+def show_json(answer: object) -> None:
+    """Print the answer of a command for programs."""
+    typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
 def say_outcome(env: str, outcome: Restored | Rotated, *, as_json: bool) -> None:
     """Say what has been done."""
     if as_json:
-        typer.echo(json.dumps({"environment": env, **outcome.as_json()}, indent=2))
+        show_json({"environment": env, **outcome.as_json()})
     else:
         terminal().print(str(outcome), markup=False, soft_wrap=True)
 
@@ -78,7 +83,7 @@ def tell_report(report: Report, *, verbose: bool, as_json: bool, junit: Path | N
     if junit:
         junit.write_text(report.junit(), encoding="utf-8")
     if as_json:
-        typer.echo(json.dumps(report.as_json(), indent=2))
+        show_json(report.as_json())
     else:
         report_table.show(terminal(), report, verbose=verbose)
     if report.failed:

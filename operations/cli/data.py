@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import replace
@@ -47,7 +46,7 @@ def backups(
 
     found, set_aside = backing_up.backups(common.workspace_of(env))
     if as_json:
-        typer.echo(json.dumps({"backups": [each.as_json() for each in found], "set_aside": set_aside}, indent=2))
+        common.show_json({"backups": [each.as_json() for each in found], "set_aside": set_aside})
         return
     tables.show_backups(common.terminal(), env, found)
     for volume in set_aside:
@@ -119,6 +118,7 @@ def repair(
 def import_compose(
     project: Annotated[str, typer.Argument(help="Project of Docker Compose: the first part of its volumes' names.")],
     env: EnvironmentName = "staging",
+    *,
     postgres_volume: Annotated[str, typer.Option(help="Volume with PostgreSQL's data, not the one found.")] = "",
     redis_volume: Annotated[str, typer.Option(help="Volume with Redis' data, not the one found.")] = "",
     workspace_volume: Annotated[
@@ -127,6 +127,9 @@ def import_compose(
     keys: Annotated[
         bool, typer.Option("--keys", help="Only write the keys of its containers into the stack file, encrypted.")
     ] = False,
+    keys_of: Annotated[
+        str, typer.Option(help="With --keys: the container whose value is taken where two have different ones.")
+    ] = "",
     preview: Annotated[bool, typer.Option("--preview", help="Say what would be done, and do nothing.")] = False,
     confirm: Annotated[str, typer.Option(help="The environment's name, in place of being asked for it.")] = "",
 ) -> None:
@@ -141,8 +144,10 @@ def import_compose(
 
     workspace = common.workspace_of(env)
     asking.where_state(workspace)
+    if keys_of and not keys:
+        raise typer.BadParameter("only with --keys", param_hint="--keys-of")
     if keys:
-        said = old_containers.bring_keys(replace(workspace, incomplete=True), project)
+        said = old_containers.bring_keys(replace(workspace, incomplete=True), project, of=keys_of)
         common.terminal().print(said, markup=False, soft_wrap=True)
         return
     named: dict[OldServer, str] = {
@@ -171,7 +176,7 @@ def drill(
 
     report = backing_up.drill(common.workspace_of(env))
     if as_json:
-        typer.echo(json.dumps(report, indent=2))
+        common.show_json(report)
     else:
         typer.echo(f"Restored {report['backup']}, looked at it and threw it away.")
         typer.echo(f"  would have been lost (RPO): {report['rpo']:.1f} s")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -43,10 +42,10 @@ def drift(
     except Exception as error:
         # Whatever it was, a program that asked for JSON gets its cause as JSON too.
         if as_json:
-            typer.echo(_as_json(env, "failed", str(error), []))
+            _show_json(env, "failed", str(error), [])
         raise
     if as_json:
-        typer.echo(_as_json(env, "drift" if findings else "none", "", findings))
+        _show_json(env, "drift" if findings else "none", "", findings)
     elif findings:
         tables.show_drift(common.terminal(), env, findings, repairing=repair)
     if repair and any(not each.unknown for each in findings):
@@ -73,6 +72,6 @@ def _repair(env: str, findings: Sequence[Difference], *, yes: bool) -> list[Diff
     return left
 
 
-def _as_json(env: str, result: str, error: str, findings: Sequence[Difference]) -> str:
+def _show_json(env: str, result: str, error: str, findings: Sequence[Difference]) -> None:
     rows = [each.as_json() for each in findings]
-    return json.dumps({"environment": env, "result": result, "error": error, "findings": rows}, indent=2)
+    common.show_json({"environment": env, "result": result, "error": error, "findings": rows})

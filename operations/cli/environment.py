@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -54,7 +53,7 @@ def show_upped(env: str, workspace: Workspace, upped: Upped) -> None:
     for name in upped.secrets:
         console.print(f"  {typed(env, f'password NAME={name}')}")
     common.exit_if_failed(env, upped.parts)
-    if first := pages.told(env, {part.part: part.url for part in upped.parts}):
+    if first := pages.list_of_pages(env, {part.part: part.url for part in upped.parts}):
         console.print(first, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -74,7 +73,7 @@ def preview(
         show_preview(workspace, interactive=sys.stdout.isatty(), diff=diff)
         return
     answer = planned_changes(workspace)
-    typer.echo(json.dumps(answer, indent=2))
+    common.show_json(answer)
     if not answer["ok"]:
         raise ProjectError(f"The preview of {env} failed.")
 
@@ -130,11 +129,11 @@ def status(
     there = known.of(common.workspace_of(env))
     rows = known.status(there)
     if as_json:
-        typer.echo(json.dumps({"environment": env, "parts": [row.as_json() for row in rows]}, indent=2))
+        common.show_json({"environment": env, "parts": [row.as_json() for row in rows]})
     elif rows:
         tables.show_status(common.terminal(), env, rows)
         common.show_elsewhere(there.workspace, there.docker_host)
-        if gone := engine_rules.told(there, there.workspace, there.docker_host):
+        if gone := engine_rules.lost_rules_remark(there, there.workspace, there.docker_host):
             common.terminal().print(gone, style="red", markup=False, soft_wrap=True)
     common.exit_if_failed(env, rows)
     if not there.parts_known:
@@ -152,7 +151,7 @@ def tunnel(env: EnvironmentName = "staging") -> None:
     there = known.of(common.workspace_of(env))
     command = reach.tunnel(env, there.docker_host, known.addresses(there))
     typer.echo(f"The addresses of {env} are reached from here while this runs. Ctrl-C ends it.")
-    if first := pages.told(env, pages.known_pages(there)):
+    if first := pages.list_of_pages(env, pages.known_pages(there)):
         typer.echo(first)
     status = subprocess.run(command, check=False).returncode
     if status:

@@ -51,7 +51,7 @@ def pages(parts: Mapping[str, str]) -> list[Page]:
     return [Page(name, part, f"{parts[part]}{path}") for name, part, path in first if parts.get(part)]
 
 
-def told(env: str, parts: Mapping[str, str]) -> str:
+def list_of_pages(env: str, parts: Mapping[str, str]) -> str:
     """Return the text that lists the pages, a line for each; empty where there is no page."""
     found = pages(parts)
     if not found:

@@ -80,6 +80,9 @@ def show_backups(console: Console, env: str, rows: Sequence[ListedBackup]) -> No
         age = duration(max(0, round((now - row.finished).total_seconds())))
         cells.append([row.id, row.kind, age, _size(row.bytes), Text(row.status, colour)])
     show_table(console, f"Backups of {env}", ["backup", "kind", "age", "size", "state"], cells, whole={"age", "size"})
+    for row in rows:
+        if row.note:
+            console.print(Text(f"{row.id}: {row.note}"), soft_wrap=True)
     ranges = list(restorable(rows))
     if ranges:
         console.print("Can restore to any moment:")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 
-PART = "backup"
+PART, DRILL = "backup", "drill"
 ANSWER_SECONDS = 120
 """Seconds to wait for one answer of the engine: it answers the removal of a volume of some GiB only at the end."""
 Kind = Literal["all", "base", "dump", "redis", "workspace"]
@@ -46,6 +46,8 @@ class ListedBackup:
     """Of a base backup: the last moment that can be restored; None: now."""
     without: tuple[tuple[datetime, datetime], ...] = ()
     """Ranges between `since` and `until` that cannot be restored from this backup."""
+    note: str = ""
+    """What else a person has to know of it."""
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> ListedBackup:
@@ -62,6 +64,7 @@ class ListedBackup:
                 (datetime.fromisoformat(each["from"]), datetime.fromisoformat(each["to"]))
                 for each in row.get("without", ())
             ),
+            note=str(row.get("note", "")),
         )
 
     def ranges(self) -> Iterator[tuple[datetime, datetime | None]]:
@@ -85,6 +88,7 @@ class ListedBackup:
             "status": self.status,
             **moments,
             "without": [{"from": start.isoformat(), "to": end.isoformat()} for start, end in self.without],
+            "note": self.note,
         }
 
 
@@ -99,12 +103,27 @@ def now(workspace: Workspace, kind: Kind) -> None:
 
 
 def backups(workspace: Workspace) -> tuple[list[ListedBackup], list[str]]:
-    """Return the backups, newest first, and the volumes with the data from before a restore."""
+    """Return the backups, newest first, and the volumes with the data from before a restore.
+
+    Raises ProjectError, which names these volumes too, where the backup container does not answer.
+    """
     environment = known.of(workspace)
-    with _container(environment) as container:
-        rows = json.loads(run_in_service(container, ["list", "--json"], Task("list")))
-        kept = set_aside(cast("docker.DockerClient", container.client), environment)
+    with closing(environment.client(timeout=ANSWER_SECONDS)) as client:
+        kept = set_aside(client, environment)
+        try:
+            container = _lister(client, environment)
+            rows = json.loads(run_in_service(container, ["list", "--json"], Task("list")))
+        except ProjectError as error:
+            # They are what one looks for while a restore is cut off, and the backup container is stopped then.
+            told = "".join(f"\nSet aside by a restore: {volume}" for volume in kept)
+            raise ProjectError(f"{error}{told}") from error
     return sorted(map(ListedBackup.of, rows), key=lambda each: each.finished, reverse=True), kept
+
+
+def _lister(client: docker.DockerClient, environment: known.Known) -> Container:
+    """Return the backup container, or the drill, which reads the same backups, where a failed `up` made none."""
+    there = containers.by_part(client, environment.name)
+    return containers.find(client, environment, PART if PART in there or DRILL not in there else DRILL)
 
 
 def drill(workspace: Workspace) -> dict[str, Any]:
@@ -143,8 +162,5 @@ def run_in_service(container: Container, words: Sequence[str], task: Task) -> st
 
 @contextmanager
 def _container(environment: known.Known) -> Iterator[Container]:
-    client = environment.client(timeout=ANSWER_SECONDS)
-    try:
+    with closing(environment.client(timeout=ANSWER_SECONDS)) as client:
         yield containers.find(client, environment, PART)
-    finally:
-        client.close()

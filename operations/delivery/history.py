@@ -172,7 +172,8 @@ def stack_config(root: Path, commit: str, environment: str) -> dict[str, Any]:
     """
     name = f"Pulumi.{environment}.yaml"
     text = _git(root, "show", f"{commit}:{name}").stdout
-    return dict(stack_file.merged(stack_file.checked(stack_file.load_text(text, name), name), machine={})["config"])
+    document = stack_file.checked(stack_file.load_text(text, name, of_history=True), name)
+    return dict(stack_file.merged(document, machine={})["config"])
 
 
 def _data_version(root: Path, commit: str, config: Mapping[str, Any], part: str) -> str:
@@ -180,7 +181,7 @@ def _data_version(root: Path, commit: str, config: Mapping[str, Any], part: str)
 
     Empty where the commit has no such part.
     """
-    reference = (config.get(key_of("images")) or {}).get(part)
+    reference = stack_file.section(config, "images").get(part)
     if not reference:
         text = _git(root, "show", f"{commit}:stack/images.py").stdout
         found = re.search(rf'"((?:[^"\s]+/)?{part}:[^"]+)"', text)

@@ -89,16 +89,25 @@ def of_fields(client: docker.DockerClient, environment: Environment, fields: Col
     return [each for each in of_environment(client, environment.name) if each.labels[PART_LABEL] in parts]
 
 
-def stop(client: docker.DockerClient, environment: Environment, fields: Collection[str], reporter: Reporter) -> None:
-    """Stop all containers of these parts in parallel, each with its own stop timeout, and wait for their end."""
-    # A container in a restart loop is stopped too, because its data is what a restore replaces.
-    found = [each for each in of_fields(client, environment, fields) if each.status not in _ENDED]
-    if not found:
-        return
-    names = ", ".join(each.labels[PART_LABEL] for each in found)
-    with reporter.task(f"Stop {names}"), ThreadPoolExecutor() as pool:
-        seconds = [each.attrs["Config"].get("StopTimeout") or _DEFAULT_STOP_SECONDS for each in found]
-        list(pool.map(lambda each, limit: each.stop(timeout=limit), found, seconds))
+def runs(container: Container) -> bool:
+    """Tell whether a container ran when it was listed; one in a restart loop counts, because it uses its data."""
+    return container.status not in _ENDED
+
+
+def stop(
+    client: docker.DockerClient, environment: Environment, fields: Collection[str], reporter: Reporter
+) -> list[Container]:
+    """Stop all containers of these parts in parallel, each with its own stop timeout, and wait for their end.
+
+    Return all of these parts' containers as they were listed before.
+    """
+    listed = of_fields(client, environment, fields)
+    if found := [each for each in listed if runs(each)]:
+        names = ", ".join(each.labels[PART_LABEL] for each in found)
+        with reporter.task(f"Stop {names}"), ThreadPoolExecutor() as pool:
+            seconds = [each.attrs["Config"].get("StopTimeout") or _DEFAULT_STOP_SECONDS for each in found]
+            list(pool.map(lambda each, limit: each.stop(timeout=limit), found, seconds))
+    return listed
 
 
 def remove_begun(

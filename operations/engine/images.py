@@ -24,7 +24,7 @@ def used_images(environment: Environment) -> list[str]:
 
 def used_by_name(environment: Environment) -> dict[str, str]:
     """Return name -> reference for `used_images`: a name as in `samokoder:images`, or a part of the application."""
-    found = {name: environment.image(name) for name in _image_names(environment)}  # type: ignore[arg-type]
+    found = {name: environment.image(name) for name in _image_names(environment)}
     parts = {part: getattr(environment.settings, part).image for part in ("api", "worker", "frontend")}
     return found | {part: image for part, image in parts.items() if image}
 

@@ -7,10 +7,8 @@ with a token of this run, and the removal finds it by this label, so that an int
 from __future__ import annotations
 
 import contextlib
-import io
 import secrets
 import signal
-import tarfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -25,7 +23,9 @@ from docker.models.networks import Network
 from docker.types import LogConfig, Mount, Ulimit
 
 from host.progress import Reporter
-from stack.common.names import CARRIER_ENTRYPOINT, NO_NEW_PRIVILEGES, NO_SEARCH_DOMAIN
+from offline.images.archive import Entry, tar_of
+from operations.engine.one_off import HARDENED
+from stack.common.names import CARRIER_ENTRYPOINT, NO_SEARCH_DOMAIN
 from stack.spec.files import CARRIER_MOUNT, EXECUTABLE_MODE, MODE
 from stack.spec.service import LOG_DRIVER, LOG_OPTIONS, ServiceSpec
 
@@ -152,11 +152,8 @@ def container_options(spec: ServiceSpec) -> dict[str, Any]:
         "dns_search": [NO_SEARCH_DOMAIN],
         "environment": dict(spec.environment),
         "tmpfs": dict(spec.tmpfs),
-        "read_only": True,
-        "init": True,
-        "cap_drop": ["ALL"],
+        **HARDENED,
         "cap_add": list(spec.capabilities),
-        "security_opt": [NO_NEW_PRIVILEGES],
         "mem_limit": memory,
         "memswap_limit": memory,
         "nano_cpus": round(spec.settings.cpus * _NANO),
@@ -182,14 +179,9 @@ def _remove(client: docker.DockerClient, token: str) -> None:
 
 
 def _tar(files: Mapping[str, str]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for path, text in files.items():
-            entry = tarfile.TarInfo(path.lstrip("/"))
-            entry.mode = int(EXECUTABLE_MODE if path.endswith(".sh") else MODE, 8)
-            entry.size = len(text.encode())
-            tar.addfile(entry, io.BytesIO(text.encode()))
-    return buffer.getvalue()
+    modes = {path: int(EXECUTABLE_MODE if path.endswith(".sh") else MODE, 8) for path in files}
+    with tar_of(Entry(path, text.encode(), mode=modes[path]) for path, text in files.items()) as archive:
+        return archive.read()
 
 
 def _in_main_thread() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 PROGRAM = "samokoder-backup"
 LABELS = RESTORE, IMPORT = "samokoder.restore", "samokoder.import"
 """Labels, with the environment's name, of containers that only who holds its lock may run: those that write."""
+HARDENED: Mapping[str, Any] = {
+    "read_only": True,
+    "init": True,
+    "cap_drop": ["ALL"],
+    "security_opt": [NO_NEW_PRIVILEGES],
+}
+"""The Docker SDK's options of each container that runs beside the stack; those in it are made by Pulumi."""
 Chunks = Iterable[tuple[bytes | None, bytes | None]]
 
 _REFUSED = 2
@@ -44,11 +51,8 @@ def run_once(
         image,
         list(command[1:]),
         entrypoint=[command[0]],
-        read_only=True,
-        init=True,
-        cap_drop=["ALL"],
-        security_opt=[NO_NEW_PRIVILEGES],
         healthcheck={"test": ["NONE"]},
+        **HARDENED,
         **{"network_mode": "none", "dns_search": [NO_SEARCH_DOMAIN], **options},
     )
     try:

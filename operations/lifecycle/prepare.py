@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from pydantic.alias_generators import to_camel
 
@@ -24,8 +25,26 @@ from stack.settings.keys import key_of
 from stack.settings.tree import Settings
 
 
-def prepare(workspace: Workspace, *, images: bool = True, note: bool = False) -> PulumiRun:
-    """Prepare the stack, the engine and what this machine adds to the configuration; return Pulumi, ready for `up`.
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Pulumi, ready for `up`, and what the images and the data volumes in the state were judged by."""
+
+    run: PulumiRun
+    facts: Document
+    """What this machine adds, without images that are built here."""
+    built_here: Sequence[str]
+    machine: Document
+    """What this machine adds, with those images, without data volumes that are kept."""
+    kept_volumes: Mapping[str, str]
+
+
+def prepare(workspace: Workspace, *, images: bool = True) -> PulumiRun:
+    """Return Pulumi, ready for `up`. images, errors: as for `prepared`."""
+    return prepared(workspace, images=images).run
+
+
+def prepared(workspace: Workspace, *, images: bool = True, note: bool = False) -> Prepared:
+    """Prepare the stack, the engine and what this machine adds to the configuration.
 
     images: build the images that no registry can give here; without it only existing images are used, as in a preview.
     note: note on the engine which images it lacks now, so that a later `up` may remove them.
@@ -43,7 +62,7 @@ def prepare(workspace: Workspace, *, images: bool = True, note: bool = False) ->
         # An environment that an earlier version brought up there can still be changed.
         workspace.reporter.say(f"Warning: {why}. First: {workspace.typed('backup')}, and a copy on another machine")
     # The settings are read with the facts of this engine, but without the images of an earlier run, which may be gone.
-    machine = _of_engine(workspace, engine, ask=images)
+    facts = machine = _of_engine(workspace, engine, ask=images)
     environment = _read(workspace, machine)
     built_here = _built_here(workspace, environment, engine)
     origins.refuse_others(
@@ -56,10 +75,10 @@ def prepare(workspace: Workspace, *, images: bool = True, note: bool = False) ->
     )
     if built_here:
         machine = stack_file.fill(machine, _of_images(workspace, built_here, engine, build=images))
-    _note(workspace, machine)
+    _note(workspace, machine, {})
     environment = workspace.settings()
     if volumes := kept.volumes(environment, deployment, file=workspace.committed_file.name):
-        _note(workspace, {**machine, key_of("kept_volumes"): volumes})
+        _note(workspace, machine, volumes)
         environment = workspace.settings()
     _tell_made_anew(workspace, environment, engine)
     if images:
@@ -68,37 +87,33 @@ def prepare(workspace: Workspace, *, images: bool = True, note: bool = False) ->
                 old_images.note(client, environment, workspace.reporter.say)
             if workspace.variables.get("OFFLINE") != "1":
                 registry.pull(client, used_images(environment), say=workspace.reporter.say)
-    return workspace.open()
+    return Prepared(run=workspace.open(), facts=facts, built_here=built_here, machine=machine, kept_volumes=volumes)
 
 
-def refuse_changed(workspace: Workspace, run: PulumiRun) -> None:
-    """Raise ProjectError where another run has changed the stack's images or data volumes since `prepare`.
+def refuse_changed(workspace: Workspace, by: Prepared) -> None:
+    """Raise ProjectError where another run has changed the stack's images or data volumes since `prepared`.
 
-    The caller holds the environment's lock, which `prepare` did not while it built images for minutes. run: gets the
-    settings as they are now, because a run in the same clone may have written others for Pulumi.
+    The caller holds the environment's lock, which `prepared` did not while it built images for minutes. by: its answer.
+    It is noted again, and given to Pulumi, because a run in the same clone may have written another one meanwhile.
     """
     deployment, tags = _state(workspace)
-    machine = stack_file.load(workspace.machine_file)
-    no_images = {key_of("images"), key_of("unavailable"), key_of("kept_volumes")}
-    local = {*(machine.get(key_of("images")) or {}), *map(to_camel, machine.get(key_of("unavailable")) or ())}
-    pinned = _read(workspace, {key: value for key, value in machine.items() if key not in no_images})
-    left = {key: value for key, value in machine.items() if key != key_of("kept_volumes")}
     again = f"{workspace.name} was changed by another run meanwhile, so nothing was changed. Run it again"
     try:
         origins.refuse_others(
-            pinned,
+            _read(workspace, by.facts),
             deployment,
             tags,
-            built_here=[name for name in third_party_images(pinned) if to_camel(name) in local],
+            built_here=by.built_here,
             typed=workspace.variables.get("OFFLINE", ""),
             command=workspace.typed("up"),
         )
-        volumes = kept.volumes(_read(workspace, left), deployment, file=workspace.committed_file.name)
+        volumes = kept.volumes(_read(workspace, by.machine), deployment, file=workspace.committed_file.name)
     except ProjectError as error:
         raise ProjectError(f"{again}:\n{error}") from None
-    if volumes != (machine.get(key_of("kept_volumes")) or {}):
+    if volumes != by.kept_volumes:
         raise ProjectError(f"{again}: it has other data volumes than before")
-    run.ensure_stack(workspace.document())
+    _note(workspace, by.machine, volumes)
+    by.run.ensure_stack(workspace.document())
 
 
 def _read(workspace: Workspace, machine: Document) -> Environment:
@@ -106,7 +121,8 @@ def _read(workspace: Workspace, machine: Document) -> Environment:
     return stack_file.read(workspace.name, document)
 
 
-def _note(workspace: Workspace, machine: Document) -> None:
+def _note(workspace: Workspace, machine: Document, kept_volumes: Mapping[str, str]) -> None:
+    machine = {**machine, **({key_of("kept_volumes"): dict(kept_volumes)} if kept_volumes else {})}
     stack_file.write(workspace.machine_file, stack_file.dump(machine, source="this machine and its engine"))
 
 
@@ -121,7 +137,7 @@ def _tell_made_anew(workspace: Workspace, environment: Environment, engine: Engi
                 why = why or ipv6.unasked(said, engine.docker_host, workspace.typed("up"))
             if why:
                 raise ProjectError(f"Nothing was replaced: {why}")
-        if told := replacement.told(environment, client):
+        if told := replacement.replacement_notice(environment, client):
             workspace.reporter.say(told)
 
 
@@ -178,7 +194,7 @@ def _built_here(workspace: Workspace, environment: Environment, engine: EngineIn
             return names
         case "0":
             return []
-    pinned = {name: environment.image(name) for name in names}  # type: ignore[arg-type]
+    pinned = {name: environment.image(name) for name in names}
     with contextlib.closing(connect(engine.docker_host)) as client:
         if has_images(client, pinned.values()):
             return []

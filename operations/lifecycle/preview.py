@@ -7,11 +7,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from operations.engine.redaction import without
 from operations.errors import ProjectError
 from operations.lifecycle import in_the_way
 from operations.lifecycle.display import shown_by
 from operations.lifecycle.prepare import prepare
 from operations.lifecycle.up import refuse_undoing
+from operations.workspace.every_secret import every_secret, without_secrets
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 
@@ -22,17 +24,30 @@ _COLOUR = re.compile(r"<\{%.*?%\}>")
 def show_preview(workspace: Workspace, *, interactive: bool, diff: bool = False) -> None:
     """Show what `up` would change. diff: with each field. Raises PulumiFailedError."""
     run = _prepared(workspace)
-    run.pulumi("preview", *(["--diff"] if diff else []), show=shown_by(workspace, interactive=interactive))
+    show = shown_by(workspace, interactive=interactive)
+    if show and diff:
+        shown, secrets = show, every_secret(run)
+
+        def show(line: str) -> None:
+            shown(without(secrets, line))
+
+    run.pulumi("preview", *(["--diff"] if diff else []), show=show)
 
 
 def planned_changes(workspace: Workspace) -> dict[str, Any]:
     """Return what Pulumi says that an `up` would change; change nothing. Raises ProjectError where it gives no JSON."""
-    done = _prepared(workspace).pulumi("preview", "--json", check=False, capture=True)
+    run = _prepared(workspace)
+    done = run.pulumi("preview", "--json", check=False, capture=True)
     try:
         answer = json.loads(done.stdout)
     except ValueError:
-        raise ProjectError(f"`pulumi preview` failed:\n{(done.stderr or done.stdout).strip()[-2000:]}") from None
-    return form(workspace.environment, answer, ok=done.returncode == 0)
+        said = without_secrets(run, (done.stderr or done.stdout).strip())
+        raise ProjectError(f"`pulumi preview` failed:\n{said[-2000:]}") from None
+    found = form(workspace.environment, answer, ok=done.returncode == 0)
+    if found["errors"]:
+        # All at once, because each look at the secrets asks Pulumi twice.
+        found["errors"] = without_secrets(run, "\0".join(found["errors"])).split("\0")
+    return found
 
 
 def _prepared(workspace: Workspace) -> PulumiRun:

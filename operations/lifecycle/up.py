@@ -16,7 +16,7 @@ from operations.lifecycle import in_the_way
 from operations.lifecycle.display import shown_by
 from operations.lifecycle.failures import tell_failures
 from operations.lifecycle.lost_data import begin_empty, refuse_lost
-from operations.lifecycle.prepare import prepare, refuse_changed
+from operations.lifecycle.prepare import prepare, prepared, refuse_changed
 from operations.network import packet_filter
 from operations.workspace import generations, kept_secrets, lock, origins, pulumi_state, stack_file, state_room
 from operations.workspace.known import live_status, note
@@ -60,11 +60,12 @@ def bring_up(
         f"Bringing {workspace.name} up: first Docker, images and Pulumi where they are missing, which takes seconds "
         "when they are there; then its parts, about a minute"
     )
-    run = prepare(workspace, note=True)
+    ready = prepared(workspace, note=True)
+    run = ready.run
     workspace.reporter.say(f"State: {run.backend}")
     with lock.held(workspace, "up"):
         unfinished.refuse_half_replaced(workspace)
-        refuse_changed(workspace, run)
+        refuse_changed(workspace, ready)
         upped = _up(workspace, run, interactive=interactive, empty=empty, agree=agree, make_way=make_way)
         try:
             state_room.thin(run.backend, workspace.name)

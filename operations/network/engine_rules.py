@@ -91,7 +91,7 @@ _GONE_SIX = (
 )
 
 
-def told(environment: containers.Named, workspace: Workspace, docker_host: str) -> str:
+def lost_rules_remark(environment: containers.Named, workspace: Workspace, docker_host: str) -> str:
     """Return that the engine's rules are gone, and what to type; empty where they are there or that is unknown."""
     if packet_filter.of_engine(docker_host) is None:
         return ""
@@ -127,7 +127,7 @@ class MissingRules:
         with self.workspace.reporter.task("Restart Docker"):
             self.restart()
         environment = self.workspace.settings()
-        if said := told(environment, self.workspace, environment.settings.docker_host):
+        if said := lost_rules_remark(environment, self.workspace, environment.settings.docker_host):
             raise ProjectError(f"Docker was restarted, and its rules are not there. {said}")
         packet_filter.guard(self.workspace)
         with self.workspace.reporter.task("Wait for the parts"):

@@ -298,7 +298,7 @@ def advice(environment: Environment, bridges: Bridges) -> str:
     )
 
 
-def told(workspace: Workspace) -> str:
+def filter_remark(workspace: Workspace) -> str:
     """Return a remark about the packet filter of an environment that is up; empty where all is well."""
     environment = workspace.settings()
     with contextlib.closing(workspace.client()) as client:

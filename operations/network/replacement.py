@@ -45,7 +45,7 @@ def gets_ipv6(environment: Environment, client: docker.DockerClient) -> bool:
     return any(not there.get(name, {}).get("EnableIPv6") for name in names)
 
 
-def told(environment: Environment, client: docker.DockerClient) -> str:
+def replacement_notice(environment: Environment, client: docker.DockerClient) -> str:
     """Return which networks an `up` replaces because of a setting, and what that interrupts; empty: none."""
     if not (there := replaced(environment, client)):
         return ""

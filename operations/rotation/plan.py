@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
+from operations.clone import typed
 from operations.errors import ProjectError
-from operations.workspace import pulumi_state, stack_file
+from operations.workspace import kept_secrets, pulumi_state, stack_file
 from operations.workspace.generations import ADMIN, RotationStep, is_before, refuse_undoing, step_of, steps_in
 from operations.workspace.known import Known
 from operations.workspace.workspace import Workspace
@@ -18,7 +19,7 @@ from stack.settings.keys import key_of
 from stack.settings.rotation import Phase
 from stack.spec.files import SALT
 from stack.spec.rotation import SLOTTED, label
-from stack.spec.secrets import GENERATED, LOGS_WEB, WEB_PASSWORDS, secret_names
+from stack.spec.secrets import GENERATED, LOGS_WEB, OPENS_WHAT_IS_KEPT, WEB_PASSWORDS, secret_names
 
 NEVER: Mapping[str, str] = {
     "app_secret_key": "the application's stored data is encrypted under it, and a new one could read none of it",
@@ -81,16 +82,24 @@ def refusal(environment: Environment, secret: str) -> str:
     """Say why a generated secret cannot be rotated in this environment; empty where it can be."""
     configured = GENERATED[secret].configured
     if configured in environment.configured_secrets:
+        if secret not in OPENS_WHAT_IS_KEPT:
+            up = f"{kept_secrets.VARIABLE}={label(secret)} {typed(environment.name, 'up')}"
+            return f"it is configured ({key_of(configured)}): set another value, then {up}"
         return f"it is configured ({key_of(configured)}): whoever issued it makes a new one"
     if secret not in secret_names(environment) and secret != "workspace_backup":  # noqa: S105 - a name
-        if secret == LOGS_WEB and "logs" in environment.absent:
-            return f"the logs are not collected here ({key_of('logs', 'enabled')})"
-        if secret in WEB_PASSWORDS:
-            return f"no password is asked for here ({key_of('basic_auth')})"
-        if (secret in _OF_BACKUPS and not environment.settings.backup.enabled) or secret == "backup_encryption_key":  # noqa: S105 - a name
-            return f"there are no such backups here ({key_of('backup')})"
-        return "the server is a managed one, and its passwords are not ours"
+        return _absence(environment, secret)
     return NEVER.get(secret, "")
+
+
+def _absence(environment: Environment, secret: str) -> str:
+    """Say why this environment does not have a generated secret."""
+    if secret == LOGS_WEB and "logs" in environment.absent:
+        return f"the logs are not collected here ({key_of('logs', 'enabled')})"
+    if secret in WEB_PASSWORDS:
+        return f"no password is asked for here ({key_of('basic_auth')})"
+    if (secret in _OF_BACKUPS and not environment.settings.backup.enabled) or secret == "backup_encryption_key":  # noqa: S105 - a name
+        return f"there are no such backups here ({key_of('backup')})"
+    return "the server is a managed one, and its passwords are not ours"
 
 
 def steps(secret: str, generation: int, phase: Phase) -> list[RotationStep]:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from operations.engine.redaction import in_every_form
-from operations.workspace.pulumi import PulumiRun
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from operations.engine.redaction import in_every_form, without
+from operations.errors import ProjectError
+
+if TYPE_CHECKING:
+    from operations.workspace.pulumi import PulumiRun
 
 _SECRET_VARIABLES = (
     *("PULUMI_CONFIG_PASSPHRASE", "PULUMI_ACCESS_TOKEN", "SSH_PRIVATE_KEY"),
@@ -15,5 +21,20 @@ def every_secret(run: PulumiRun) -> dict[str, str]:
     """Return name -> secret in each form that a text may have: generated, configured, and of the run's variables."""
     found = run.secrets(every=True)
     found |= {key: str(entry["value"]) for key, entry in run.configuration().items() if entry.get("secret")}
-    found |= {name: run.variables[name] for name in _SECRET_VARIABLES if run.variables.get(name)}
-    return in_every_form(found)
+    return in_every_form(found | _of_variables(run.variables))
+
+
+def without_secrets(run: PulumiRun, text: str) -> str:
+    """Return a text of Pulumi or of a provider without secrets.
+
+    Where the state cannot be opened, Pulumi did not open it either, so only the secrets of its variables are replaced.
+    """
+    try:
+        secrets = every_secret(run)
+    except (ProjectError, ValueError):
+        secrets = in_every_form(_of_variables(run.variables))
+    return without(secrets, text)
+
+
+def _of_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: variables[name] for name in _SECRET_VARIABLES if variables.get(name)}

@@ -7,7 +7,8 @@ at least one sees the other and ends. No name is used twice, so a run removes ex
 The lock of an ended process is taken over where its end can be known, which is on the same machine. It is not taken
 over where the process has left an unfinished restore or import in another clone: that clone has to finish it, because
 it has the journal. For the same reason a restore that fails while it replaces the data does not give its lock back: it
-leaves a lock that is marked as half done.
+leaves a lock that is marked as half done. So does one that fails before PostgreSQL has this stack's password: the `up`
+of another clone would have no journal that says so, and fail.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ from host.process_ids import start_time
 from operations.engine import containers, one_off
 from operations.engine.volumes import remove_volumes
 from operations.errors import ProjectError
+from operations.workspace import stack_file
 from operations.workspace.pulumi import CHANGES
 from operations.workspace.workspace import Workspace
+from stack.common.names import NO_NEW_PRIVILEGES
 
 if TYPE_CHECKING:
     import docker
@@ -49,6 +52,12 @@ VARIABLE = "SAMOKODER_LOCK"
 """Environment variable of processes that a holder starts: the names of its volume and of the outer holders' volumes."""
 _HOLDER = "samokoder.lock.holder"
 _HALF = "samokoder.lock.half"
+_MOUNTS = "samokoder.lock.mounts"
+"""Label of the container that mounts a lock which stays; its value is the volume."""
+PASSWORD = "own-password"  # noqa: S105 - a step
+"""Among the done steps of a restore's journal: PostgreSQL has this stack's superuser's password."""
+_RESTORE = ("restore", "repair", "import-compose")
+"""Commands that may restore: a container may mount their lock."""
 _DIGITS = 8
 _ANSWER_SECONDS = 120
 _PULUMI_SECONDS = 60.0
@@ -104,7 +113,7 @@ class Holder:
     user: str = field(default_factory=_user)
     since: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
     half: bool = False
-    """Whether it has ended, and a restore of its folder has half replaced the data."""
+    """Whether it has ended, and a restore of its folder has half replaced the data or not set its password."""
 
     def __str__(self) -> str:
         """Return who it is and since when."""
@@ -146,7 +155,7 @@ class Holder:
         if self.folder != str(folder.absolute()):
             return False
         # Clones on two machines may have the same path.
-        return not self.half or self._is_of_this_machine or _half_replaced(folder, name)
+        return not self.half or self._is_of_this_machine or _half_done(folder, name)
 
 
 @contextmanager
@@ -185,12 +194,14 @@ def held(workspace: Workspace, doing: str, *, docker_host: str = "") -> Iterator
             with client() as engine:
                 if taken:
                     _mark_half(engine, workspace, volume)
+                if doing in _RESTORE:
+                    _unmount(engine, volume)
                 remove_volumes(engine, [volume])
         except (EngineError, APIError, RequestException) as error:
-            if taken and _half_replaced(workspace.folder, workspace.name):
-                said = f"The lock stays on purpose: the data is half replaced, and that is finished here ({error})"
+            if taken and _half_done(workspace.folder, workspace.name):
+                said = f"The lock stays on purpose: the restore is half done, and that is finished here ({error})"
             else:
-                said = f"The lock could not be given back ({error}). By hand: {_removal(workspace, volume)}"
+                said = f"The lock could not be given back ({error}). By hand: {_removal(workspace, volume, doing)}"
             workspace.reporter.say(said)
 
 
@@ -199,14 +210,20 @@ def unfinished(folder: Path, name: str) -> list[Path]:
     return [folder / f"{what}.{name}.json" for what in ("restore", "import")]
 
 
-def _half_replaced(folder: Path, name: str) -> bool:
-    """Tell whether the journal of a restore says that the data is half replaced. folder, name: as of `unfinished`."""
+def _half_done(folder: Path, name: str) -> bool:
+    """Tell whether a restore's journal says that other clones must wait. folder, name: as of `unfinished`.
+
+    The data is half replaced, or PostgreSQL may have another superuser's password.
+    """
     journal, _ = unfinished(folder, name)
     try:
-        noted = json.loads(journal.read_text(encoding="utf-8"))
-        return bool(noted.get("half", half_by_steps(touched=bool(noted.get("touched")), done=noted.get("done", ()))))
-    except FileNotFoundError:
-        return False
+        text = stack_file.written(journal)
+        if text is None:
+            return False
+        noted = json.loads(text)
+        done = noted.get("done", ())
+        half = bool(noted.get("half", half_by_steps(touched=bool(noted.get("touched")), done=done)))
+        return half or owes_by_steps(foreign=bool(noted.get("foreign")), done=done)
     except (OSError, ValueError, AttributeError, TypeError):
         return True  # another user's, or damaged: this is possible
 
@@ -214,6 +231,14 @@ def _half_replaced(folder: Path, name: str) -> bool:
 def half_by_steps(*, touched: bool, done: Collection[str]) -> bool:
     """Tell by a journal's steps whether the data is half replaced, where it does not say so itself."""
     return touched and not {"put-postgres", "put-redis", "put-workspace"} & set(done)
+
+
+def owes_by_steps(*, foreign: bool, done: Collection[str]) -> bool:
+    """Tell by a journal's steps whether PostgreSQL may lack this stack's superuser's password.
+
+    foreign: whether it may by an earlier restore. What was put in place has its own.
+    """
+    return (foreign or "put-postgres" in done) and not {"start", PASSWORD} & set(done)
 
 
 def is_one(volume: str, prefix: str) -> bool:
@@ -229,17 +254,42 @@ def holders(client: docker.DockerClient, name: str) -> dict[str, Holder]:
 
 
 def _mark_half(client: docker.DockerClient, workspace: Workspace, volume: str) -> None:
-    """Where the data is half replaced, make the lock that stays, before ours goes."""
-    if not _half_replaced(workspace.folder, workspace.name):
+    """Where a restore is half done, make the lock that stays, before ours goes."""
+    if not _half_done(workspace.folder, workspace.name):
         return
     if mine := holders(client, workspace.name).get(volume):
-        _make(
-            client,
-            workspace,
-            f"{volume[:-_DIGITS]}{secrets.token_hex(_DIGITS // 2)}",
-            replace(mine, doing="restore", half=True),
-        )
-        workspace.reporter.say("The data is half replaced: other clones are locked out until that is finished here")
+        left = f"{volume[:-_DIGITS]}{secrets.token_hex(_DIGITS // 2)}"
+        _make(client, workspace, left, replace(mine, doing="restore", half=True))
+        _keep_from_prune(client, workspace, left)
+        workspace.reporter.say("The restore is half done: other clones are locked out until that is finished here")
+
+
+def keep_from_prune(client: docker.DockerClient, locked: Workspace) -> None:
+    """Do that for the lock of `locked`, which `held` has yielded: its process may be killed half way."""
+    _keep_from_prune(client, locked, locked.variables[VARIABLE].split()[-1])
+
+
+def _keep_from_prune(client: docker.DockerClient, workspace: Workspace, volume: str) -> None:
+    """Mount a lock in a container that is never started: `docker volume prune -a` removes what no container mounts."""
+    for part in containers.of_environment(client, workspace.name)[:1]:
+        # Without this container the lock is as good as before.
+        with contextlib.suppress(APIError, RequestException):
+            client.containers.create(
+                part.attrs["Image"],
+                ["true"],
+                name=volume,
+                labels={_MOUNTS: volume},
+                volumes={volume: {"bind": "/lock", "mode": "ro"}},
+                network_mode="none",
+                read_only=True,
+                cap_drop=["ALL"],
+                security_opt=[NO_NEW_PRIVILEGES],
+            )
+
+
+def _unmount(client: docker.DockerClient, volume: str) -> None:
+    """Remove the container that mounts a lock, if there is one: the engine removes no volume that is mounted."""
+    containers.remove_labelled(client, f"{_MOUNTS}={volume}")
 
 
 def _remove_left(client: docker.DockerClient, workspace: Workspace) -> None:
@@ -265,12 +315,13 @@ def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing:
             raise ProjectError(
                 f"{workspace.name} is being changed: {other}. One at a time: try again when that has ended. Only if "
                 "that process is no more, and has left no restore or import half done in that folder: "
-                f"{_removal(workspace, name)}"
+                f"{_removal(workspace, name, other.doing)}"
             )
         if other.left(workspace.name) and not other.is_of(workspace.folder, workspace.name):
             raise ProjectError(
                 f"{workspace.name} was left half done: {other} did not come to its end. Finish it there, by "
-                f"`{workspace.typed('restore')}` or the same import. To give it up: {_removal(workspace, name)}"
+                f"`{workspace.typed('restore')}` or the same import. "
+                f"To give it up: {_removal(workspace, name, other.doing)}"
             )
         if pulumi := _pulumi_at_work(workspace, other):
             raise ProjectError(
@@ -282,9 +333,12 @@ def _take(client: docker.DockerClient, workspace: Workspace, volume: str, doing:
         workspace.reporter.say(f"Taking over the lock of a run that is gone: {other}")
         if other.half and not other.left(workspace.name):
             workspace.reporter.say(
-                "It has half replaced the data, and its journal is gone: no server starts on half of it. "
+                "It has left a restore half done, and its journal is gone. No server starts on half replaced data, and "
+                "postgres-roles may not log in to what was restored. "
                 f"Restore again: {workspace.typed('restore BACKUP=latest')}, or one of {workspace.typed('backups')}"
             )
+        if other.doing in _RESTORE:
+            _unmount(client, name)
         remove_volumes(client, [name])
 
 
@@ -334,5 +388,7 @@ def _is_of_clone(process: Path, folder: Path, name: str) -> bool:
     return f"PULUMI_STACK={name}" in variables and (process / "cwd").readlink() in {folder, folder.parent}
 
 
-def _removal(workspace: Workspace, volume: str) -> str:
-    return f"{docker_command(workspace.settings().settings.docker_host)} volume rm {volume}"
+def _removal(workspace: Workspace, volume: str, doing: str) -> str:
+    engine = docker_command(workspace.settings().settings.docker_host)
+    container = f"{engine} rm {volume}; " if doing in _RESTORE else ""
+    return f"{container}{engine} volume rm {volume}"

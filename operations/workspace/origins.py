@@ -100,7 +100,7 @@ class _Images:
             # An image that is built here is known by its id; a mirror's repository is not the one in `IMAGES`.
             image = self.of_parts.get("ingress" if name == "caddy" else name.replace("_", "-"), "")
             local = image.startswith("sha256:")
-            own = parse_reference(IMAGES[name].reference).repository if name in IMAGES else None  # type: ignore[index]
+            own = parse_reference(IMAGES[name].reference).repository if name in IMAGES else None
             if own and ((image and not local) or own in self.pulled):
                 from_registry.append(name)
             elif local:

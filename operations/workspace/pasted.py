@@ -12,7 +12,7 @@ _SCALAR = re.compile(r"(samokoder:[A-Za-z0-9_.\-]+): ([^\s{}\[\]'\"<>|&;()$`\\#*
 _SECRET = "config set --secret "  # noqa: S105 - words of a command
 
 
-def told(error: InvalidSettingsError) -> str:
+def mistakes_to_fix(error: InvalidSettingsError) -> str:
     """Return every mistake with the commands that a person types in a shell of this clone."""
     blocks = [str(error).partition("\n")[0]]
     blocks += [_block(error.stack, mistake) for mistake in error.mistakes]

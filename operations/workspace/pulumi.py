@@ -18,6 +18,7 @@ from operations.errors import ProjectError, PulumiFailedError
 from operations.workspace import backend as places
 from operations.workspace import pulumi_state, stack_file, state_room
 from operations.workspace.backend import Backend
+from operations.workspace.every_secret import without_secrets
 from operations.workspace.pulumi_process import communicate, ends_with, follow, interruptible, sigint_not_ignored
 from operations.workspace.stack_file import Document
 
@@ -28,6 +29,9 @@ CHANGES = frozenset({"up", "update", "destroy", "down", "dn", "refresh", "import
 """Commands of Pulumi that change what is on the engine, or the state, with their aliases."""
 UPDATES = frozenset({"up", "update", "watch"})
 """Commands of Pulumi that make what is on the engine as the program has it."""
+_RUNS_PROVIDERS = CHANGES | {"preview"}
+_DIAGNOSTICS = "Diagnostics:"
+"""The line after which Pulumi repeats all errors and warnings, at the end of its output."""
 _SAY_EVERY_SECONDS = 10.0
 
 
@@ -61,7 +65,8 @@ class PulumiRun:
     ) -> subprocess.CompletedProcess[str]:
         """Run one Pulumi command on this stack. Its output goes where ours goes.
 
-        capture: return both streams in the result in place of showing them. show: gets each line of both streams.
+        capture: return both streams in the result in place of showing them. show: gets each line of both streams, the
+        errors at their end without secrets.
         given: its standard input, for a secret, which must not be in a command line; its output is then captured.
         Raises PulumiFailedError when it fails and `check` is on, ProjectError where the disk is too full for an update
         or where the command would change a state that has been moved away since. An interruption reaches Pulumi, and
@@ -83,12 +88,35 @@ class PulumiRun:
                 stderr=(subprocess.STDOUT if show else subprocess.PIPE) if piped else None,
                 preexec_fn=partial(ends_with, os.getpid()),  # noqa: PLW1509 - two system calls alone
             )
-        with interruptible(process):
-            out, err = follow(process, show) if show else communicate(process, given)
+        if show:
+            out, err = self._followed(process, show)
+        else:
+            with interruptible(process):
+                out, err = communicate(process, given)
         if check and process.returncode != 0:
-            said = f":\n{(err or out).strip()[-2000:]}" if capture else ""
+            said = (err or out).strip() if capture else ""
+            if said and words[0] in _RUNS_PROVIDERS:
+                said = without_secrets(self, said)
+            said = f":\n{said[-2000:]}" if capture else ""
             raise PulumiFailedError(f"`pulumi {' '.join(words[:2])}` failed{said}")
         return subprocess.CompletedProcess(list(words), process.returncode, out or "", err or "")
+
+    def _followed(self, process: subprocess.Popen[str], show: Callable[[str], None]) -> tuple[str, str]:
+        """Show the lines of a Pulumi as they come, and its errors without secrets at its end; return both streams."""
+        told: list[str] = []
+
+        def passed_on(line: str) -> None:
+            if told or line.strip() == _DIAGNOSTICS:
+                told.append(line)
+            else:
+                show(line)
+
+        try:
+            with interruptible(process):
+                return follow(process, passed_on)
+        finally:
+            for line in without_secrets(self, "\n".join(told)).splitlines() if told else ():
+                show(line)
 
     def in_clone(self) -> PulumiRun:
         """Return the same Pulumi, run on the committed stack file: for a person's own `pulumi config set`."""
@@ -108,12 +136,22 @@ class PulumiRun:
             words = ["stack", "init", self.stack, "--no-select"]
             if provider := document.get("secretsprovider"):
                 words += ["--secrets-provider", str(provider)]
-            self.pulumi(*words, capture=True)
-        elif not teams and (salt := pulumi_state.salt(self.deployment())):
+            there = self._made_meanwhile(words)
+        if there and not teams and (salt := pulumi_state.salt(self.deployment())):
             # The salt in the copy may belong to a state that this clone had before.
             document = {**document, "encryptionsalt": salt}
         # Pulumi has put the salt of a new stack into the file.
         self._write(stack_file.encryption_of(stack_file.load(self.stack_file)) | document)
+
+    def _made_meanwhile(self, words: Sequence[str]) -> bool:
+        """Make the stack by these words; return whether another run has made it meanwhile."""
+        try:
+            self.pulumi(*words, capture=True)
+        except PulumiFailedError:
+            if self.stack not in self.stacks():
+                raise
+            return True
+        return False
 
     def _write(self, document: Document) -> None:
         source = f"Pulumi.{self.environment}.yaml"

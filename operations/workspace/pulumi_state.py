@@ -12,12 +12,13 @@ from typing import Any
 from stack.common.names import PROJECT
 from stack.common.references import parse_reference
 from stack.spec.rotation import IN_USE, PHASES, SECOND, label
-from stack.spec.secrets import KEPT_ORIGINS
+from stack.spec.secrets import KEPT_FORMS, KEPT_MARKS, KEPT_ORIGINS
 
 CONTAINER = "docker:index/container:Container"
 IMAGE = "docker:index/remoteImage:RemoteImage"
 NETWORK = "docker:index/network:Network"
 VOLUME = "docker:index/volume:Volume"
+SECRET_MARK = "4dabf18193072939515e22adb298388d"  # noqa: S105 - the key by which Pulumi's state marks a secret
 _PASSWORD = "random:index/randomPassword:RandomPassword"  # noqa: S105 - a resource's type
 _STACK = "pulumi:pulumi:Stack"
 _SECRETS = "samokoder:platform:Secrets"
@@ -190,7 +191,7 @@ def left_volume_urns(deployment: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _data(deployment: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _data(deployment: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     # They are found by name, because an interrupted `destroy-data` has already removed their protection.
     for resource in _resources(deployment):
         if resource["type"] == VOLUME and _name(resource).startswith(_DATA_PREFIX):
@@ -254,6 +255,27 @@ def kept_origins(deployment: Mapping[str, Any]) -> dict[str, str]:
     return dict(_of_secrets(deployment).get(KEPT_ORIGINS) or {})
 
 
+def kept_forms(deployment: Mapping[str, Any]) -> dict[str, str]:
+    """Return what `stack.spec.secrets.kept_forms` was at the last `up`; empty for a state of an earlier version."""
+    return dict(_of_secrets(deployment).get(KEPT_FORMS) or {})
+
+
+def kept_marks(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return label -> mark of a configured secret (`stack.spec.secrets.mark_of`) at the last `up`.
+
+    A mark is None in a deployment that was exported without its secrets; all are in the others. Empty for a state of an
+    earlier version.
+    """
+    return {name: _plain(mark) for name, mark in (_plain(_of_secrets(deployment).get(KEPT_MARKS)) or {}).items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a deployment as the program gave it; None for one that is encrypted there."""
+    if not isinstance(value, dict) or SECRET_MARK not in value:
+        return value
+    return json.loads(value["plaintext"]) if "plaintext" in value else None
+
+
 def _of_secrets(deployment: Mapping[str, Any]) -> dict[str, Any]:
     """Return the outputs of the component of the secrets."""
     for resource in _resources(deployment):
@@ -268,6 +290,15 @@ def outputs(deployment: Mapping[str, Any]) -> dict[str, Any]:
         if resource["type"] == _STACK:
             return dict(resource.get("outputs") or {})
     return {}
+
+
+def is_production(deployment: Mapping[str, Any]) -> bool:
+    """Tell whether the state is that of a production.
+
+    A state of a version without this output shows it by its data volumes, which only production retains on delete.
+    """
+    said = outputs(deployment).get("production")
+    return any(resource.get("retainOnDelete") for resource in _data(deployment)) if said is None else bool(said)
 
 
 def salt(deployment: dict[str, Any]) -> str | None:

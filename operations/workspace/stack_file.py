@@ -8,11 +8,13 @@ file.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
@@ -25,6 +27,7 @@ from stack.common.mistakes import InvalidSettingsError, Mistake
 from stack.common.names import PROJECT, VARIABLE
 from stack.common.secret_rules import CONFIGURED_SECRETS, fernet_key
 from stack.settings.environment import Environment
+from stack.settings.explain import written_as_text
 from stack.settings.keys import key_of
 from stack.settings.reading import read_environment
 
@@ -33,8 +36,11 @@ Document = dict[str, Any]
 # Keys that say how the secrets of a stack are encrypted; one of them in the committed file is the team's choice.
 ENCRYPTION_KEYS = ("encryptionsalt", "encryptedkey", "secretsprovider")
 
+_CONFIG = "config"
 _PLAIN = (str, int, float, tuple, type(None))  # an ordered mapping of YAML is a list of tuples
 
+_PAUSES = (0.05, 0.15, 0.3)
+"""Seconds before each further try to read a file."""
 _HEADER = "# Made by `samokoder` at each run from {source} and from what this machine adds. Edit that file.\n"
 
 
@@ -110,10 +116,18 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, f"{error}", node.start_mark) from None
 
 
-def load_text(text: str, name: str) -> Document:
-    """Return the mapping of a YAML text, empty for an empty one. Raises ProjectError that names the file."""
+def load_text(text: str, name: str, *, of_history: bool = False) -> Document:
+    """Return the mapping of a YAML text, empty for an empty one. Raises ProjectError that names the file.
+
+    Also for a key that a mapping has twice: YAML's parser takes the last one without a word. of_history: not for that
+    one, because earlier versions of this program have deployed such files.
+    """
     try:
-        document = yaml.load(text, _Loader)  # noqa: S506 - it is a safe one
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if not of_history and (twice := list(_twice(node, "", set()))):
+            raise ProjectError(f"{name} has a key twice: {'; '.join(twice)}. Keep one of them.")
+        document = loader.construct_document(node) if node else None
     except yaml.YAMLError as error:
         raise ProjectError(f"{name} is not valid YAML: {error}") from None
     except RecursionError:
@@ -123,6 +137,30 @@ def load_text(text: str, name: str) -> Document:
     if not isinstance(document, dict):
         raise ProjectError(f"{name} must be a mapping that has `config:`, not a {type(document).__name__}.")
     return document
+
+
+def _twice(node: yaml.Node | None, path: str, seen: set[int]) -> Iterator[str]:
+    """Yield each key that a mapping has more than once, with its lines. path: of the node. seen: ids of nodes."""
+    if node is None or id(node) in seen:
+        return
+    seen.add(id(node))
+    inner: list[tuple[str, yaml.Node]] = []
+    lines: dict[str, list[int]] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            # Pulumi gives a key without a namespace that of the project.
+            at = next(iter(_qualified({key.value: None}))) if path == _CONFIG else f"{path}.{key.value}".lstrip(".")
+            lines.setdefault(at, []).append(key.start_mark.line + 1)
+            inner.append((at, value))
+    elif isinstance(node, yaml.SequenceNode):
+        inner = [(f"{path}[{index}]", each) for index, each in enumerate(node.value)]
+    for at, found in lines.items():
+        if len(found) > 1:
+            yield f"{at} in the lines {', '.join(map(str, found[:-1]))} and {found[-1]}"
+    for at, value in inner:
+        yield from _twice(value, at, seen)
 
 
 def fill(first: Mapping[str, Any], second: Mapping[str, Any]) -> Document:
@@ -197,9 +235,11 @@ def read(stack: str, document: Mapping[str, Any], *, incomplete: bool = False) -
     ]
     if hidden:
         raise InvalidSettingsError(stack, hidden)
-    texts = {key: _text(value) for key, value in config.items() if key not in encrypted}
+    as_text = ((key, written_as_text(key)) for key, value in config.items() if isinstance(value, str))
+    others = {key: mistake for key, mistake in as_text if mistake}
+    texts = {key: _text(value) for key, value in config.items() if key not in {*encrypted, *others}}
     texts |= {key: stand_in(key.removeprefix(f"{PROJECT}:")) for key in encrypted}
-    others = {
+    others |= {
         path: _other(path, value)
         for path, value in leaves
         # A secret in plain text is refused whatever YAML calls it, by a rule that does not show it.
@@ -289,6 +329,26 @@ def write(path: Path, text: str, *, mode: int = 0o600) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def written(path: Path) -> str | None:
+    """Return the text of a file that `write` has made; None: there is none. Raises OSError where it cannot be read.
+
+    A disk or a network's file system may fail for a moment: whoever takes that for "there is none" begins anew.
+    """
+    for pause in (*_PAUSES, None):
+        try:
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            if not (path.parent.is_dir() and path.name in os.listdir(path.parent)):  # noqa: PTH208 - names
+                return None
+            if pause is None:
+                raise OSError(errno.EIO, "its folder lists it, and it cannot be opened", str(path)) from None
+        except OSError:
+            if pause is None:
+                raise
+        time.sleep(pause)
+    raise AssertionError  # the last try returns or raises
 
 
 def remove(path: Path) -> None:

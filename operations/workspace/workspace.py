@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from host.cache import cache_directory
 from host.daemon import ensure_engine
 from host.engine import PING_TIMEOUT_SECONDS, EngineInfo, connect
+from host.file_lock import exclusive
 from host.progress import Reporter
 from operations.clone import ROOT, typed
 from operations.errors import ProjectError
@@ -267,28 +268,36 @@ class Workspace:
             return {}
         file = self.folder / "passphrase"
         if not file.is_file():
-            teams = f"Put it into {file}, or into a file that {_PASSPHRASE[1]} names."
-            if "encryptionsalt" in self.committed():
-                raise ProjectError(
-                    f"The secrets of Pulumi.{self.environment}.yaml are encrypted with your team's passphrase. {teams}"
-                )
-            if encrypted := run.encrypted_stacks():
-                if run.backend.origin == places.OWN:
-                    raise ProjectError(
-                        f"The passphrase of this state is gone: {file} is not there. Put it back; without it the "
-                        "state's secrets cannot be read."
-                    )
-                raise ProjectError(
-                    f"The secrets of {', '.join(encrypted)} in {run.backend} are encrypted with your team's "
-                    f"passphrase. {teams}"
-                )
-            if not make:
-                run.refuse_unmade()
-            stack_file.write(file, secrets.token_urlsafe(48))
-            # A salt from before belongs to a passphrase that is gone.
-            for copy in self.folder.glob("Pulumi.*.yaml"):
-                copy.unlink()
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Of two first runs at once, the second would replace the passphrase that the first has encrypted with.
+            with exclusive(self.folder / "passphrase.lock", what="passphrase", report=self.reporter.say):
+                if not file.is_file():
+                    self._make_passphrase(file, run, make=make)
         return {_PASSPHRASE[1]: str(file.absolute())}
+
+    def _make_passphrase(self, file: Path, run: PulumiRun, *, make: bool) -> None:
+        """Make the passphrase of a first state. Raises ProjectError where the state is not a first one."""
+        teams = f"Put it into {file}, or into a file that {_PASSPHRASE[1]} names."
+        if "encryptionsalt" in self.committed():
+            raise ProjectError(
+                f"The secrets of Pulumi.{self.environment}.yaml are encrypted with your team's passphrase. {teams}"
+            )
+        if encrypted := run.encrypted_stacks():
+            if run.backend.origin == places.OWN:
+                raise ProjectError(
+                    f"The passphrase of this state is gone: {file} is not there. Put it back; without it the "
+                    "state's secrets cannot be read."
+                )
+            raise ProjectError(
+                f"The secrets of {', '.join(encrypted)} in {run.backend} are encrypted with your team's "
+                f"passphrase. {teams}"
+            )
+        if not make:
+            run.refuse_unmade()
+        stack_file.write(file, secrets.token_urlsafe(48))
+        # A salt from before belongs to a passphrase that is gone.
+        for copy in self.folder.glob("Pulumi.*.yaml"):
+            copy.unlink()
 
     def _write_project(self) -> None:
         """Write the project that Pulumi runs in: the clone's own, with the clone as its program."""

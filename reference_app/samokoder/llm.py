@@ -9,6 +9,7 @@ import contextlib
 import random
 import time
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
@@ -25,7 +26,7 @@ TRIES: Final = 3
 BACKOFF_SECONDS: Final = 1.0
 #: Who asks us to wait longer than this is asked no more.
 PATIENCE_SECONDS: Final = 20.0
-#: Less than a job may take, or the job would count as timed out and be tried again.
+#: From a job's begin on; what is left of a job's time is for the database, to have the answer written.
 ALL_SECONDS: Final = 270.0
 OPEN_AFTER_FAILURES: Final = 5
 OPEN_SECONDS: Final = 30.0
@@ -80,8 +81,7 @@ class Breaker:
 
     def lets_through(self) -> bool:
         """Whether a call may be made now."""
-        allowed = not self.is_open or time.monotonic() >= self.next_trial
-        if allowed:
+        if allowed := not self.is_open or time.monotonic() >= self.next_trial:
             self.next_trial = time.monotonic() + self.open_seconds  # of a trial, the others wait how it ends
         return allowed
 
@@ -95,11 +95,18 @@ class Breaker:
         self.next_trial = time.monotonic() + self.open_seconds
 
 
+def _told_to_wait(told: str) -> float:
+    """Return the seconds of a Retry-After, an hour at most: it is a number or a date; 0 where it is neither."""
+    for read in (float, lambda date: parsedate_to_datetime(date).timestamp() - time.time()):
+        with contextlib.suppress(ValueError, OverflowError):
+            return min(3600.0, max(0.0, read(told)))
+    return 0.0
+
+
 class _Provider:
     def __init__(self, settings: Settings, provider: LlmProvider, key: SecretStr, slots: asyncio.Semaphore) -> None:
         self.settings, self.names = provider, (provider.name, provider.model)
-        self._slots, self._timeout = slots, settings.llm_timeout_seconds
-        self.breaker = Breaker()
+        self.breaker, self._slots, self._timeout = Breaker(), slots, settings.llm_timeout_seconds
         self.http = httpx.AsyncClient(
             headers={"authorization": f"Bearer {key.get_secret_value()}"},
             timeout=httpx.Timeout(self._timeout, connect=CONNECT_SECONDS),
@@ -144,8 +151,7 @@ class _Provider:
         except httpx.HTTPError:
             raise _CallFailedError("connection") from None
         if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-            told = answer.headers.get("retry-after", "")
-            raise _CallFailedError("rate_limited", float(told) if told.isdecimal() else 0)
+            raise _CallFailedError("rate_limited", _told_to_wait(answer.headers.get("retry-after", "")))
         if answer.status_code != HTTPStatus.OK:
             raise _CallFailedError("server_error" if answer.is_server_error else "client_error")
         return self._read(answer)
@@ -175,20 +181,23 @@ class Gateway:
         if not self.providers:
             metrics.make_llm_series("none", "none")
 
-    async def ask(self, system: str, user: str) -> Answer:
-        """Return the first answer that a provider gives. Raises LlmError."""
+    async def ask(self, system: str, user: str, begun: float) -> Answer:
+        """Return the first answer that a provider gives, within ALL_SECONDS. Raises LlmError.
+
+        begun: when the job was, on the clock of `time.monotonic`. Its start may have waited for the database.
+        """
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         failures, waits = list[str](), list[float]()
-        limit = time.monotonic() + ALL_SECONDS
+        limit = begun + ALL_SECONDS
         for provider in self.providers:
-            begun = time.monotonic()
+            asked = time.monotonic()
             try:
-                async with asyncio.timeout(limit - begun):
+                async with asyncio.timeout(limit - asked):
                     answer = await provider.ask(messages)
             except (_CallFailedError, TimeoutError) as error:
                 failed = error if isinstance(error, _CallFailedError) else _CallFailedError("timeout")
                 if failed is not error:  # the limit of all providers, which the call itself has not seen
-                    provider.breaker.record(answered=False, begun=begun)
+                    provider.breaker.record(answered=False, begun=asked)
                 metrics.LLM_ERRORS.labels(provider.settings.name, failed.error_type).inc()
                 failures.append(f"{provider.settings.name}: {failed}")
                 if failed.error_type == "rate_limited":

@@ -111,6 +111,11 @@ async def ready(backends: BackendsDep) -> JSONResponse:
     return ready_answer(await backends.ready())
 
 
+# Uptime monitors send HEAD; uvicorn sends the answer without its body.
+for path, answer in (("/", about), ("/health", health), ("/ready", ready)):
+    app.head(path, include_in_schema=False)(answer)
+
+
 IdempotencyKey = Annotated[str | None, Header(min_length=8, max_length=100, description="of this one request")]
 
 
@@ -198,8 +203,7 @@ async def _queue(job: Job, backends: Backends) -> None:
 
 
 async def _get(session: AsyncSession, table: type[Row], key: UUID) -> Row:
-    row = await session.get(table, key)
-    if row is None:
+    if (row := await session.get(table, key)) is None:
         raise HTTPException(HTTPStatus.NOT_FOUND, f"no such {table.__name__.lower()}")
     return row
 
@@ -253,8 +257,7 @@ async def stream_job(job: JobDep, backends: BackendsDep) -> AsyncIterator[JobOut
     shown = None
     for _ in range(LOOKS):
         if job != shown:
-            yield job
-            shown = job
+            yield (shown := job)
         if job.state in {State.DONE, State.FAILED}:
             return
         with contextlib.suppress(TimeoutError):

@@ -35,7 +35,8 @@ _INSTEAD = {
     "connect_timeout": "leave it out: each part has its own",
     "pool_timeout": "leave it out: each part has its own",
     "connection_limit": "leave it out: each part has its own pool",
-    "pgbouncer": "leave it out: PgBouncer needs version 1.21 and max_prepared_statements above 0, and no word here",
+    "pgbouncer": "leave it out: PgBouncer needs version 1.21, max_prepared_statements above 0 and "
+    "ignore_startup_parameters = extra_float_digits, and no word here",
     "application_name": "leave it out: each part gives its own name",
 }
 

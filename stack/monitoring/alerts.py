@@ -135,10 +135,69 @@ def down_alert(part: str) -> str:
     return "".join(word.capitalize() for word in part.split("-")) + "Down"
 
 
+def store_down(environment: Environment, metric: str, exporter: str, *, managed: bool) -> str:
+    """Return the expression for a store that does not answer its exporter. metric: the exporter's own verdict, 0 or 1.
+
+    An exporter that answers without this metric must not look like a healthy server. One that a silent server holds up
+    for longer than a scrape may take gives no metric at all (redis_exporter waits 10 s for TLS, whatever it is told);
+    its own page still answers, so it is not the exporter that is down. managed: such a server has no check of its own.
+    """
+    job, limit = f'job="{exporter}"', number(seconds(environment.settings.prometheus.scrape_timeout))
+    down = f"{metric} == 0 or absent({metric}{{{job}}}) and on (job) up{{{job}}} == 1"
+    if managed:
+        down += (
+            f" or up{{{job}}} == 0 and scrape_duration_seconds{{{job}}} >= {limit} "
+            f'unless on () probe_success{{service="{exporter}"}} == 0'
+        )
+    return down
+
+
 def unless_down(stores: Collection[str], window: str) -> str:
     """Return the rest of an expression: the errors of an outage stay in a window for longer than the outage's alert."""
     down = f'ALERTS{{alertname=~"{"|".join(down_alert(part) for part in sorted(stores))}",alertstate="firing"}}'
     return f" unless on () max_over_time({down}[{window}])"
+
+
+NEW_FOR = "15m"
+"""So long a first `make up` may take after Prometheus has started, with slow pulls and builds."""
+ALONE_FOR = "5m"
+"""Longer than a store that stops answering is called healthy by its own check."""
+
+
+def well_by_itself(name: str) -> str:
+    """Return an expression that has a value while a container's own check has not failed for ALONE_FOR. name: its name.
+
+    cAdvisor's samples of a container that is gone stay for a while, so it must have been seen lately, too.
+    """
+    of = f'{{name="{name}"}}'
+    healthy = f"min by (name) (min_over_time(container_health_state{of}[{ALONE_FOR}])) == 1"
+    return f"({healthy} and time() - max by (name) (container_last_seen{of}) < 60)"
+
+
+def unless_refused(answers: str, name: str) -> str:
+    """Return the rest of an expression: a store that its exporter alone does not reach is not down.
+
+    answers: the exporter's series. name: of the store's container. It takes ALONE_FOR until that is sure.
+    """
+    return f" unless on () ({well_by_itself(name)} and on () max(max_over_time({answers}[{ALONE_FOR}])) == 0)"
+
+
+# Two jobs, so that one that is lost from the configuration does not make every environment a new one.
+NEW = f'absent_over_time(up{{job=~"cadvisor|prometheus"}}[6h] offset {NEW_FOR})'
+"""Has a value while the environment is new: NEW_FOR after Prometheus' first sample, or its first after six hours."""
+
+
+def unless_new(seen: str) -> str:
+    """Return the rest of an expression: it waits for a part that has never been there, while the environment is new.
+
+    seen: an expression that has a value where the part was there within NEW_FOR.
+    """
+    return f" unless on () ({NEW} unless on () {seen})"
+
+
+def unless_new_job(job: str) -> str:
+    """Return the same for the targets of a job."""
+    return unless_new(f'max_over_time(up{{job="{job}"}}[{NEW_FOR}]) == 1')
 
 
 def number(value: float | Decimal) -> str:

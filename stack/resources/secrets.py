@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import pulumi
 import pulumi_random as random
@@ -13,11 +14,15 @@ from stack.settings.environment import Environment
 from stack.spec.rotation import IN_USE, PHASES, SLOTTED, label, slots
 from stack.spec.secrets import (
     GENERATED,
+    KEPT_FORMS,
+    KEPT_MARKS,
     KEPT_ORIGINS,
     OPENS_WHAT_IS_KEPT,
     WEB_PASSWORDS,
     bcrypt_of,
+    kept_forms,
     kept_origins,
+    mark_of,
     secret_names,
 )
 
@@ -45,6 +50,7 @@ class Secrets(pulumi.ComponentResource):
         values: dict[str, pulumi.Output[str]] = {}
         in_use: dict[str, str] = {}
         phases: dict[str, str] = {}
+        marks: dict[str, pulumi.Output[str]] = {}
         self.generated = []
         used = secret_names(environment)
         for secret in sorted({*used, *OPENS_WHAT_IS_KEPT}):
@@ -53,6 +59,8 @@ class Secrets(pulumi.ComponentResource):
             configured = generated is None or key in environment.configured_secrets
             if configured and secret in used:
                 values[secret] = config.require_secret(key)
+                if generated:
+                    marks[label(secret)] = values[secret].apply(partial(mark_of, secret))
             if generated is None or (configured and secret not in OPENS_WHAT_IS_KEPT):
                 continue
             generations = {secret: getattr(environment.settings.rotation, secret) if generated.rotates else 1}
@@ -79,4 +87,12 @@ class Secrets(pulumi.ComponentResource):
                     values[bcrypt_of(secret)] = password.bcrypt_hash
         self.values = values
         # `make password` and the checks before an `up` read these outputs, because they read only the state.
-        self.register_outputs({IN_USE: in_use, PHASES: phases, KEPT_ORIGINS: kept_origins(environment)})
+        self.register_outputs(
+            {
+                IN_USE: in_use,
+                PHASES: phases,
+                KEPT_ORIGINS: kept_origins(environment),
+                KEPT_FORMS: kept_forms(environment),
+                KEPT_MARKS: marks,
+            }
+        )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from stack.common.names import PROJECT
-from stack.images import IMAGES, PartName
+from stack.images import IMAGES
 from stack.settings.app import LLM_KEYS, SECRET_SETTINGS
 from stack.settings.data import Offsite
 from stack.settings.part import PartSettings
@@ -125,7 +123,7 @@ class Environment(Model):
         first = [f"api-{number}" for number in self.settings.api.first]
         return sorted(self.parts_of("api"), key=lambda part: part not in first)
 
-    def image(self, name: PartName | Literal["backup"]) -> str:
+    def image(self, name: str) -> str:
         """Return a third-party image: the configured one, else the pinned one. `backup`: base of the backup server."""
         configured: str | None = getattr(self.settings.images, name)
         if name == "backup":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
@@ -47,6 +47,24 @@ def explain(detail: ErrorDetails) -> Mistake:
             setting = ".".join(step for step in location if isinstance(step, str))
             example = f"{PROJECT}:{setting}: {json.dumps(field.examples[0], ensure_ascii=False)}"
     return Mistake(key, given, allowed, example)
+
+
+def written_as_text(key: str) -> Mistake | None:
+    """Return the mistake for a key whose value is an object or a list, and stands as text in a stack file; else None.
+
+    Pulumi would hand such a text over like the object; but what the program fills in beside the keys of a section, and
+    what reads and writes one section of the file, needs the object itself.
+    """
+    name = key.removeprefix(f"{PROJECT}:")
+    field = field_at([name])[1]
+    kind = get_origin(field.annotation) or field.annotation if field and key != name else None
+    if not isinstance(kind, type) or not issubclass(kind, (Model, dict, list)):
+        return None
+    what = "a list" if kind is list else "an object"
+    needs = f"{what} without quotes around it, as `config set --path` writes it. {field.description}"
+    return Mistake(
+        key, "a value (not shown) that is text", needs, f"{key}: {json.dumps(field.examples[0], ensure_ascii=False)}"
+    )
 
 
 def field_at(location: Sequence[int | str]) -> tuple[type[Model] | None, Any]:

@@ -35,7 +35,9 @@ class PrometheusSettings(WebPages):
     retention_time: Duration = Field("15d", description="How long samples are kept.", examples=["30d"])
     retention_size: Size = Field("5GB", description="How much disk samples may take.", examples=["10GB"])
     scrape_interval: Duration = Field("15s", description="Time between two scrapes of a target.", examples=["30s"])
-    scrape_timeout: Duration = Field("10s", description="A scrape that takes longer has failed.", examples=["10s"])
+    scrape_timeout: Duration = Field(
+        "10s", description="A scrape that takes longer has failed; at least 2s.", examples=["10s"]
+    )
     adopt_volume: str = Field(
         "",
         description="An existing Docker volume to take over in place of a new one.",

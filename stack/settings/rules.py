@@ -17,6 +17,7 @@ from stack.settings.data import LEAST_MAXMEMORY_MIB
 from stack.settings.environment import Environment
 from stack.settings.ingress import IngressSettings
 from stack.settings.keys import key_of
+from stack.settings.monitoring import PrometheusSettings
 from stack.settings.part import Published
 from stack.settings.rotation import Rotating
 from stack.settings.types import LAST_PORT, seconds
@@ -146,6 +147,7 @@ def _backup_rules(environment: Environment) -> Iterator[Mistake]:
 
 
 _DRILL_BASE_MIB = 96
+_LEAST_SCRAPE_SECONDS = 2
 """Memory in MiB that the part `drill` needs in addition to the Redis that it loads."""
 
 
@@ -190,13 +192,29 @@ def _memory_rules(environment: Environment) -> Iterator[Mistake]:
             f"({redis.maxmemory_mib}): each copy of Redis is loaded there, and one that is full would not be verified",
             f"{key_of('drill', 'memory_mib')}: {needed}",
         )
-    prometheus = environment.settings.prometheus
-    if seconds(prometheus.scrape_timeout) > seconds(prometheus.scrape_interval):
+    yield from _scrape_rules(environment.settings.prometheus)
+
+
+def _scrape_rules(prometheus: PrometheusSettings) -> Iterator[Mistake]:
+    interval, timeout = seconds(prometheus.scrape_interval), seconds(prometheus.scrape_timeout)
+    least = f"{_LEAST_SCRAPE_SECONDS}s"
+    for field, value in (("scrape_interval", interval), ("scrape_timeout", timeout)):
+        if value >= _LEAST_SCRAPE_SECONDS:
+            continue
+        yield Mistake(
+            key_of("prometheus", field),
+            getattr(prometheus, field),
+            f"at least {least}: an exporter waits a whole second for its server, and has to say that it is silent "
+            "before the scrape is given up",
+            f'{key_of("prometheus", field)}: "{least}"',
+        )
+    if timeout > max(interval, _LEAST_SCRAPE_SECONDS):
+        most = prometheus.scrape_interval if interval >= _LEAST_SCRAPE_SECONDS else least
         yield Mistake(
             key_of("prometheus", "scrape_timeout"),
             prometheus.scrape_timeout,
-            f"at most the scrape interval, {prometheus.scrape_interval}",
-            f'{key_of("prometheus", "scrape_timeout")}: "{prometheus.scrape_interval}"',
+            f"at most the scrape interval, {most}",
+            f'{key_of("prometheus", "scrape_timeout")}: "{most}"',
         )
 
 

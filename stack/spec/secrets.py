@@ -6,6 +6,7 @@ beside the one in use (`stack/spec/rotation.py`). Secrets reach containers only 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -79,15 +80,42 @@ KEPT_ORIGINS = "keptOrigins"
 
 
 def kept_origins(environment: Environment) -> Mapping[str, str]:
-    """Return where each used secret that opens stored data and can be configured comes from: label -> origin.
+    """Return where each used secret comes from that can be configured in place of a generated one: label -> origin.
 
     The origin is `configured` or `generated`. An unused one is left out, because nothing is stored with it.
     """
     return {
         label(secret): "configured" if key in environment.configured_secrets else "generated"
         for secret in secret_names(environment)
-        if secret in OPENS_WHAT_IS_KEPT and (key := GENERATED[secret].configured)
+        if secret in GENERATED and (key := GENERATED[secret].configured)
     }
+
+
+KEPT_FORMS = "keptForms"
+"""Output of the component Secrets: what `kept_forms` returns. Earlier versions compare origins as a whole."""
+
+
+def kept_forms(environment: Environment) -> Mapping[str, str]:
+    """Return the form in which each generated secret is used that has more than one: label -> form.
+
+    A configured value is used as it is.
+    """
+    name = label("app_secret_key")
+    generated = kept_origins(environment).get(name) == "generated"
+    return {name: environment.settings.app_secret_key_form} if generated else {}
+
+
+KEPT_MARKS = "keptMarks"
+"""Output of the component Secrets: label -> `mark_of` the configured value, of those that are configured."""
+
+
+def mark_of(secret: str, value: str) -> str:
+    """Return what tells a configured value from another one, and not what the value is.
+
+    The state has it only as a secret, beside the value itself. It is slow to compute all the same, and differs for each
+    secret, so that it is of little use to who sees one.
+    """
+    return hashlib.scrypt(value.encode(), salt=label(secret).encode(), n=2**14, r=8, p=1, dklen=16).hex()
 
 
 def secret_names(environment: Environment) -> list[str]:

@@ -89,6 +89,8 @@ class ServiceSpec:
     scrape: Scrape | NotScraped
     web_password: str = ""
     """Secret that is the password of its pages and metrics; the user is that of `stack/monitoring/access.py`."""
+    may_lack: Mapping[str, str] = field(default_factory=dict)
+    """Pattern of a series' name -> why a healthy stack may have none of it: the smoke test does not ask for it."""
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -7,9 +7,10 @@ import time
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
-from tests.backup_image.holds import within
-from tests.backup_image.orders import PATIENCE_SECONDS, Orders
-from tests.backup_image.world import Cut
+from tests.backup_image.holds import BACKUPS_ASIDE, within
+from tests.backup_image.orders import PATIENCE_SECONDS
+from tests.backup_image.rare_days import RareDays
+from tests.backup_image.world import Cut, volumes_of
 
 DAMAGE = """\
 import os, sys
@@ -25,7 +26,7 @@ else:
 FOLDERS = {"dump": ("dumps", "dump"), "redis": ("redis", "rdb")}
 
 
-class BadDays(Orders):
+class BadDays(RareDays):
     """One order of events on a machine that has bad days, too."""
 
     def __init__(self) -> None:
@@ -64,7 +65,9 @@ class BadDays(Orders):
     def what_is_damaged_stays(self) -> None:
         """Of dumps, and of base backups that were never good, the newest alone stay."""
         if damaged := {each for each in self.damaged if each.startswith("redis-")}:
-            there = self.world.agent.sh("ls $1/redis", self.world.data("backup")).split()
+            aside = [self.world.path(each) for each in volumes_of(self.world, BACKUPS_ASIDE)]
+            folders = [f"{each}/redis" for each in (self.world.data("backup"), *aside)]
+            there = self.world.agent.sh('ls "$@" 2> /dev/null || :', *folders).split()
             assert damaged <= {name.removesuffix(".rdb") for name in there}, "somebody may have been able to mend it"
 
     @rule(row=st.integers(1, 3))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import pytest
+
 from tests.backup_image.bad_days import BadDays
 from tests.backup_image.holds import BEFORE
 from tests.backup_image.world import Cut, volumes_of
@@ -86,6 +88,43 @@ def a_restore_fails_half_way_and_another_clone_restores(machine: BadDays) -> Non
     machine.a_restore_fails_half_way_and_another_clone_restores("dump", 0, 0.1)
 
 
+def what_was_sent_off_site_comes_back(machine: BadDays) -> None:
+    """And what came since is set aside, with this machine's backups."""
+    machine.something_is_written(received=True)
+    machine.all_is_copied_off_site()
+    machine.something_is_written(received=True)
+    machine.what_was_copied_off_site_is_restored(0, Cut(), moment=False, finishes=True)
+    assert machine.came_last == "done", "the copy off-site cannot be restored"
+    machine.all_is_copied_off_site()
+    machine.what_was_copied_off_site_is_restored(0, Cut(1, after="put-backup"), moment=False, finishes=False)
+
+
+def redis_is_repaired_and_the_repair_is_cut_off(machine: BadDays) -> None:
+    """All that was acknowledged stands before the bytes that it cannot read."""
+    machine.something_is_written(received=False)
+    machine.redis_cannot_read_its_data_and_is_repaired("zeros", Cut(), finishes=True)
+    machine.something_is_written(received=False)
+    machine.redis_cannot_read_its_data_and_is_repaired("noise", Cut(1, after="put-redis"), finishes=False)
+
+
+def indexes_are_built_anew_and_that_is_cut_off(machine: BadDays) -> None:
+    """Whoever is cut off begins anew."""
+    machine.something_is_written(received=False)
+    machine.indexes_of_another_c_library_are_built_anew(Cut(1, "during", 0.1), finishes=False)
+
+
+def the_clock_of_postgresql_was_ahead(machine: BadDays) -> None:
+    """A moment is refused, and is never silently an older state."""
+    if not machine.world.agent.clock:
+        pytest.skip("PostgreSQL's clock cannot be set: install Debian's package libfaketime on this host")
+    machine.something_is_written(received=True)
+    for ahead in (7200.0, 0.0, 40 * 86400.0, 0.0):
+        machine.the_clock_of_postgresql_steps(ahead, received=True)
+    machine.something_is_restored("moment", 0, Cut(), finishes=True)
+    machine.a_backup_is_made("base")
+    machine.something_is_written(received=True)
+
+
 Order = Callable[[BadDays], None]
 KNOWN: Mapping[Order, str] = {
     a_restore_is_cut_off_and_its_journal_is_left_behind: "What was there before is in",
@@ -100,6 +139,10 @@ KNOWN: Mapping[Order, str] = {
     a_restore_is_cut_off_before_the_superusers_password: "",
     a_restore_is_undone_before_its_first_base_backup: "",
     a_restore_fails_half_way_and_another_clone_restores: "another clone restores while the data is half replaced",
+    what_was_sent_off_site_comes_back: "",
+    redis_is_repaired_and_the_repair_is_cut_off: "",
+    indexes_are_built_anew_and_that_is_cut_off: "",
+    the_clock_of_postgresql_was_ahead: "",
 }
 """What the machine says where the fault of an order is put back; empty: no fault is put back for it."""
 

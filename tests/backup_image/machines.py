@@ -20,9 +20,9 @@ import pytest
 
 from operations.data import volume_names
 from operations.data.compose import import_compose, import_on_engine, old_volumes
-from operations.data.restore import on_engine
+from operations.data.restore import mending, on_engine
 from operations.data.restore.actions import PRESENT, Up
-from operations.data.restore.request import DATA, Server
+from operations.data.restore.request import DATA, Mend, Server
 from operations.data.volume_names import STAMP
 from operations.engine import one_off
 from operations.errors import ProjectError
@@ -32,6 +32,7 @@ from stack.parts.redis import spec as redis_part
 from stack.settings.environment import Environment
 from tests.backup_image.world import (
     DATABASE,
+    OFFSITE,
     PASSWORD,
     PORT,
     REDIS_PORT,
@@ -59,7 +60,7 @@ class Hands(on_engine.EngineRestore):
     def data_of(self, server: Server) -> str:
         return self.environment.data_volume(server)
 
-    def there(self, server: Server) -> bool:
+    def there(self, name: str) -> bool:
         return True  # a machine has all of its servers, running or not
 
     def bring_up(self, server: Server) -> None:
@@ -78,14 +79,22 @@ class Hands(on_engine.EngineRestore):
     def _once(self, command: Sequence[str], volumes: Mapping[str, tuple[str, bool]], **_: Any) -> str:
         return once(self.world, command, volumes, partial(one_off.check, command[1:]))
 
+    def mend(self, way: Mend, into: str = "") -> dict[str, str]:
+        script = Path(mending.__file__).with_name("repair_redis.sh").read_text(encoding="utf-8")
+        volumes, folder = {"/from": (self.data_of("redis"), True), DATA["redis"]: (into, False)}, DATA["redis"]
+        said = once(self.world, ["sh", "-c", script, "sh", "/from", folder, way], volumes, mending._check)
+        return dict(line.split(" ", 1) for line in said.splitlines() if " " in line)
+
     def _server(self, fields: Sequence[str], do: Callable[[str], None]) -> None:
         for name in fields:
             if name in ("postgres", "redis", "backup"):
                 self.world.call(["true"])
                 do(name)
 
-    def stop(self, fields: Sequence[str]) -> None:
+    def stop(self, fields: Sequence[str]) -> tuple[str, ...]:
+        ran = tuple(name for name in fields if name in ("postgres", "redis", "backup") and self.world.running(name))
         self._server(fields, self.world.stop)
+        return ran
 
     def start(self, fields: Sequence[str]) -> None:
         if "postgres_roles" in fields:
@@ -147,7 +156,8 @@ def once(
     if command[0] == one_off.PROGRAM:
         store, words = paths[DATA["backup"]], [paths.get(word, word) for word in command[1:]]
         present = f"PRESENT={paths.get(PRESENT, '/nothing')}"
-        command = ["env", present, "python3", "/test/shifted.py", store, world.settings, str(world.ahead), *words]
+        shifted = ["python3", "/test/shifted.py", store, world.settings_for(words), str(world.ahead)]
+        command = ["env", present, *shifted, *words]
     else:
         mounts = sorted(paths, key=len, reverse=True)
         for mount in mounts:
@@ -203,10 +213,15 @@ class Machines:
                 f"{folder}/postgres_password": PASSWORD,
                 f"{folder}/redis_password": PASSWORD,
             }
-        agent.sh("mkdir -p /world/conf/backup /world/conf/each-minute $1", SOCKETS)
+        bucket = {"endpoint": "http://127.0.0.1", "bucket": "copies", "prefix": "", "region": "", "sync_minutes": 5}
+        files["offsite/backup.json"] = json.dumps(backup_settings(NEVER) | {"offsite": bucket | {"keep_days": 0}})
+        secret = ("postgres_password", "redis_password", "encryption_key", "offsite_access_key_id")
+        files |= {f"offsite/{name}": PASSWORD for name in (*secret, "offsite_secret_access_key")}
+        agent.sh("mkdir -p /world/conf/backup /world/conf/each-minute $1 $2", SOCKETS, OFFSITE)
         for name, text in files.items():
             agent.run("tee", f"/world/conf/{name}", stdin=text)
         world = World(agent, self.folder / "first", "/world/first")
+        world.set_postgres_clock(0.0)
         agent.sh("mkdir -p $1/volumes $1/old", world.root)
         for server in ("redis", "backup"):
             agent.sh("mkdir -p $1", world.data(server))
@@ -251,6 +266,7 @@ class Machines:
         number = next(self._numbers)
         world = World(self.agent, self.folder / str(number), f"/world/{number}")
         self.agent.sh("cp -a /world/first $1", world.root)
+        world.set_postgres_clock(0.0)
         world.up()
         return world
 
@@ -258,7 +274,7 @@ class Machines:
         for name in ("postgres", "redis", "backup", "drill"):
             self.agent.ask("stop", name=name, signal=int(signal.SIGKILL))
         self.agent.ask("kill")
-        self.agent.sh("rm -rf $1 /world/*.log /dev/shm/PostgreSQL.*", world.root)
+        self.agent.sh("rm -rf $1 /world/*.log /dev/shm/PostgreSQL.* /dev/shm/*faketime*", world.root)
         shutil.rmtree(world.folder)
 
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import rule
 
 from operations.data.restore.request import wanted
 from operations.errors import ProjectError
-from tests.backup_image.holds import BEFORE, Holds, within
+from tests.backup_image.holds import BACKUPS_ASIDE, BEFORE, Holds, within
 from tests.backup_image.world import Cut, volumes_of
 
 PATIENCE_SECONDS = 300.0
@@ -112,7 +112,7 @@ class Orders(Holds):
         going = volumes_of(self.world, "-restored-") + volumes_of(self.world, "-from-compose-")
         if also_what_was_set_aside and self.world.serves():
             self._look()
-            going += (aside := volumes_of(self.world, BEFORE))
+            going += (aside := [each for each in volumes_of(self.world, BEFORE) if BACKUPS_ASIDE not in each])
             there = self.world.rows() | self.world.keys()
             self.by_hand |= {each for volume in aside for each in self.held[volume]} - there
         for volume in going:
@@ -165,9 +165,13 @@ class Orders(Holds):
         served, before = self.world.serves(), self._journal()
         if served:
             self.seen_rows, self.seen_keys = self.world.rows(), self.world.keys()
+        if words.get("source") == "offsite":
+            shown = self._shown()
+            self.backed_up |= {row for row, at in self.moments.items() if within(at, shown)}
         self.replaced = True
         self._log(f"restore {words} {cut}")
         came, said = self.world.restore(replace(cut), **words)
+        self.came_last = came
         what = next((name for name in ("to", "source") if name in words), words.get("backup", "bare"))
         self._log(f"restore {came} {said[-300:]!r}", f"restore {what.partition('-')[0]} {came}")
         self.words = words or self.words
@@ -196,10 +200,13 @@ class Orders(Holds):
             found = one([str(at) for at in self.moments.values()])
             return {"to": found} if found else None
         if kind == "back":
-            found = one(volumes_of(self.world, BEFORE))
+            found = one([each for each in volumes_of(self.world, BEFORE) if self._may_be_put_back(each)])
             return {"source": found} if found else None
         found = one([each["id"] for each in self.world.listed() if each["kind"] == kind])
         return {"backup": found} if found else None
+
+    def _may_be_put_back(self, volume: str) -> bool:
+        return volume not in self.torn and BACKUPS_ASIDE not in volume
 
     def _is_set_aside(self, volume: str) -> None:
         """What was there when it served last is in the copy that is named, or still there."""

@@ -1,7 +1,8 @@
 """The backup program over any folder, by a clock that is ahead: `shifted.py FOLDER SETTINGS SECONDS WORD…`.
 
 Two files beside the folder of all volumes say what else is so: `no-base`, PostgreSQL gives no base backup; `bad-disk`,
-what a base backup has written is not what is read. `/world/fault` names a fault that there was, which is put back.
+what a base backup has written is not what is read. A folder `bucket` there takes the copies off-site. `/world/fault`
+names a fault that there was, which is put back.
 `PRESENT` of the environment is the data that PostgreSQL has now, for a restore that is to lose nothing of it.
 """
 
@@ -34,7 +35,7 @@ def shift(seconds: float) -> None:
 def run(folder: Path, config: Path, words: Sequence[str]) -> int:
     """Run the program; return its status."""
     # Only now: what they import is the clock that steps.
-    from samokoder_backup import barman, process  # noqa: PLC0415
+    from samokoder_backup import barman, offsite, process, restic  # noqa: PLC0415
     from samokoder_backup import settings as at  # noqa: PLC0415
     from samokoder_backup.__main__ import main  # noqa: PLC0415
 
@@ -58,6 +59,11 @@ def run(folder: Path, config: Path, words: Sequence[str]) -> int:
         import program_faults  # type: ignore[import-not-found]  # noqa: PLC0415 - beside this file
 
         program_faults.put_back(fault.read_text(encoding="utf-8"))
+    if (bucket := folder.parents[1] / "bucket").exists():
+        # In the place of an S3 server; restic itself is the real one.
+        setattr(restic.Restic, "location", property(lambda _: str(bucket)))  # noqa: B010 - of another type
+        for call in (offsite.sync, offsite.pull):
+            setattr(call, "__kwdefaults__", {**(call.__kwdefaults__ or {}), "root": folder, "secrets": config})  # noqa: B010
     at.CONFIG, at.ROOT, at.RUN = config, folder, Path("/tmp/samokoder-backup")  # noqa: S108 - in the container
     at.BARMAN_HOME, at.DUMPS = folder / "barman", folder / "dumps"
     at.REDIS_COPIES, at.SCRATCH = folder / "redis", folder / "scratch"

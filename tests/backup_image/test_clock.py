@@ -339,6 +339,38 @@ def test_stamps_below_those_of_a_clock_that_was_ahead_are_the_right_ones(
         restored(home, monkeypatch, end + timedelta(minutes=1), stops(home, end + timedelta(minutes=2), 4))
 
 
+@pytest.mark.parametrize("seen", ["twice", "by the first base backup"])
+def test_a_clock_that_was_ahead_for_all_that_is_known_is_no_silent_older_state(
+    home: Home, monkeypatch: pytest.MonkeyPatch, seen: str
+) -> None:
+    """The database itself is older than each right stamp."""
+    history, end = f"{int(home.ago(days=400).timestamp()) << 32}-1", home.ago(days=3)
+    home.base(end, 1, history)
+    if seen == "twice":
+        home.wal(2, home.ago(days=40), history)
+        home.wal(3, end, history)
+        home.wal(4, home.ago(days=39), history)
+    else:
+        home.wal(2, home.ago(days=8), history)
+    home.wal(5 if seen == "twice" else 3, home.ago(minutes=1), history)
+    log = stops(home, end + timedelta(minutes=2), 4 if seen == "twice" else 2)
+    with pytest.raises(CannotError, match="or behind"):
+        restored(home, monkeypatch, end + timedelta(minutes=1), log)
+
+
+def test_a_stamp_of_before_the_database_was_made_is_of_a_clock_that_was_behind(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history, moment = f"{int(home.ago(days=400).timestamp()) << 32}-1", home.ago(hours=5)
+    home.base(home.ago(hours=9), 1, history)
+    for number in (2, 3, 6):
+        home.wal(number, home.ago(days=6 * 365), history)
+    home.wal(4, home.ago(hours=8), history)
+    home.wal(5, moment, history)
+    home.wal(7, home.ago(minutes=1), history)
+    assert restored(home, monkeypatch, moment, stops(home, moment + timedelta(seconds=1), 5))
+
+
 def test_on_one_machine_no_minute_is_missing_from_what_is_called_restored(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:

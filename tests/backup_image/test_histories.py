@@ -8,10 +8,12 @@ import json
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
+from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
-from samokoder_backup import barman, catalogue, database, jobs, restore, state, wal
+from samokoder_backup import barman, catalogue, database, jobs, restore, service, state, wal
 from samokoder_backup.__main__ import main
 from samokoder_backup.catalogue import Base
 from samokoder_backup.drill import drill
@@ -130,6 +132,26 @@ def test_a_pause_that_cannot_be_noted_does_not_keep_the_log_from_being_received(
     monkeypatch.setattr(catalogue, "write", full)
     assert barman.attach(home.settings).server == home.server()
     assert "cannot be noted: " in capsys.readouterr().err
+
+
+def test_a_pause_that_could_not_be_noted_is_noted_once_that_works(
+    home: Home, undone: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (home.server() / catalogue.PAUSES).unlink()
+    undone.wal(2, undone.ago(hours=1))
+    it = service.Service(home.settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(catalogue, "write", full)
+        it._attach()
+        undone.wal(2, undone.now)
+        it._mark_again(cast("Connection", None))
+    assert catalogue.pauses(home.server()) == []
+    it._mark_again(cast("Connection", None))
+    it._mark_again(cast("Connection", None))
+    assert catalogue.pauses(home.server()) == [(undone.ago(hours=1), undone.ago(minutes=30))], "as it was seen then"
 
 
 def test_a_drill_does_not_prove_the_history_before(home: Home) -> None:

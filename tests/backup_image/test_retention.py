@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from datetime import timedelta
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from samokoder_backup import barman, catalogue, entries, jobs, restore, retention, settings, wal
+from samokoder_backup.__main__ import main
 from samokoder_backup.restore import Target
 from tests.backup_image.folders import Home, home_at, one_wrong_byte, segment
 
@@ -100,6 +102,53 @@ def test_what_stayed_of_the_wal_goes_with_a_later_base_backup(home: Home) -> Non
     home.base(home.ago(days=7.5), 8)
     jobs._retire(home.settings, "base")
     assert first_wal(home) == segment(8)
+
+
+@pytest.mark.parametrize("good", [True, False], ids=["a good one stays", "no good one stays"])
+def test_a_name_of_a_time_to_come_that_cannot_be_read_keeps_no_wal_that_a_good_one_does_not_need(
+    home: Home, capsys: pytest.CaptureFixture[str], *, good: bool
+) -> None:
+    ahead = home.base(home.now + YEAR, 3)
+    never = [home.base(home.ago(hours=hours), 40 - hours, verified=False) for hours in (30, 29, 28)]
+    old = [home.base(home.ago(days=days), number) for days, number in ((20, 1), (9, 5), (1, 8))] if good else []
+    is_archived(home, 14)
+    info = home.server() / "meta" / f"{ahead}-backup.info"
+    one_wrong_byte(info)
+    catalogue.remove_leftovers()
+    if good:
+        jobs._retire(home.settings, "base")
+        assert first_wal(home) == segment(5), "the log of all years until then would fill the disk"
+        assert {each.id for each in catalogue.bases()} >= set(old[1:])
+    else:
+        retention.thin(home.settings, home.server(), dict.fromkeys(never, "one byte"))
+        assert first_wal(home) == segment(1), "it may be the only one that can be mended"
+    capsys.readouterr()
+    assert main(["list", "--json"]) == 0
+    (told,) = [each["note"] for each in json.loads(capsys.readouterr().out) if each["id"] == ahead]
+    assert "its log goes" in told, "who may mend it has to know"
+    assert (home.server() / "base" / ahead).exists()
+
+
+def test_of_a_history_that_is_over_what_is_of_a_time_to_come_goes_once_all_of_it_is_older(home: Home) -> None:
+    """Whatever its name says, a backup is no younger than the last log of its history."""
+    readable, damaged = home.base(home.now + YEAR, 2, "6000-1"), home.base(home.now + 2 * YEAR, 3, "6000-1")
+    one_wrong_byte(home.server("6000-1") / "meta" / f"{damaged}-backup.info")
+    home.wal(4, home.ago(days=12), "6000-1")
+    home.base(home.ago(days=13))
+    jobs._retire(home.settings, "base")
+    assert readable in {each.id for each in catalogue.bases()}, "no newer one takes its place"
+    home.base(home.ago(days=8), 2)
+    jobs._retire(home.settings, "base")
+    assert not (home.root / "barman" / "main-6000-1").exists()
+
+
+def test_of_a_history_whose_last_log_is_of_a_time_to_come_nobody_knows_when_it_ended(home: Home) -> None:
+    home.base(home.ago(days=12), 1, "6000-1")
+    home.wal(2, home.now + YEAR, "6000-1")
+    home.wal(3, home.ago(days=6 * 365), "6000-1")
+    home.base(home.ago(days=8))
+    jobs._retire(home.settings, "base")
+    assert catalogue.bases(home.server("6000-1")), "it may have been the one until a moment ago"
 
 
 def test_a_restore_that_was_undone_takes_no_moment_of_the_history_that_went_on(home: Home) -> None:

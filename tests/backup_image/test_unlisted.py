@@ -169,8 +169,9 @@ def attached(home: Home, monkeypatch: pytest.MonkeyPatch, slot: database.Slot | 
     monkeypatch.setattr(database, "connected", lambda _: nullcontext())
     monkeypatch.setattr(database, "identity", lambda _: database.Identity("7000", 1, segment(2)))
     monkeypatch.setattr(database, "slot", lambda *_: slot)
-    monkeypatch.setattr(database, "mark", lambda _: "")
-    monkeypatch.setattr(database, "set_mark", lambda *_: None)
+    mark = home.root / "mark"
+    monkeypatch.setattr(database, "mark", lambda _: mark.read_text() if mark.exists() else "")
+    monkeypatch.setattr(database, "set_mark", lambda _, new: mark.write_text(new))
     return barman.attach(home.settings).server
 
 
@@ -184,6 +185,23 @@ def test_a_history_that_cannot_be_seen_keeps_no_log_from_being_received(
     ((since, until),) = catalogue.pauses(home.server())
     assert since == home.ago(days=1)
     assert until >= home.now, "the other history may be the one that PostgreSQL was on until a moment ago"
+
+
+def test_a_history_that_cannot_be_seen_makes_one_pause_and_no_further_ones(
+    home: Home, spoil: Spoil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.wal(1, home.ago(days=3), "5000-1")
+    spoil(home.server("5000-1") / "streaming")
+    attached(home, monkeypatch)
+    known = catalogue.pauses(home.server())
+    assert len(known) == 1, "it may be the one that was received until now"
+    for seconds in (50, 30, 10):  # the receiver ends and begins again, or the service does
+        home.wal(2, home.ago(seconds=seconds))
+        attached(home, monkeypatch)
+    assert catalogue.pauses(home.server()) == known, "nothing else was received since"
+    (home.root / "attached").write_text("main-5000-1\n")
+    attached(home, monkeypatch)
+    assert len(catalogue.pauses(home.server())) == 2, "now something was"
 
 
 @pytest.mark.parametrize("history", ["5000-1", "7000-1"])

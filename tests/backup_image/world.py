@@ -27,6 +27,7 @@ from docker.errors import NotFound
 from operations.clone import ROOT
 from operations.data import volume_names
 from operations.data.compose import import_compose
+from operations.data.repair import collations
 from operations.data.restore import restore, unfinished
 from operations.data.restore.actions import never
 from operations.engine import one_off
@@ -34,12 +35,19 @@ from operations.errors import ProjectError
 from operations.workspace import lock
 from operations.workspace.workspace import Workspace
 from stack.parts.postgres import spec as postgres
+from stack.parts.postgres.collations import OUTDATED
 from stack.parts.redis import users as redis_users
+from stack.settings.data import Offsite
 from stack.settings.environment import Environment
 
 DATABASE, SUPERUSER, PASSWORD = "samokoder", "postgres", "only of a test"
 PORT, REDIS_PORT = 5432, 6379
 SCRATCH = "/world/scratch"
+OFFSITE = "/world/conf/offsite"
+"""Of the backup program: the settings with a bucket, which `shifted.py` lets be a folder of the machine."""
+CLOCK = "/world/conf/postgres-clock"
+FAKED = "/faketime"
+"""Where libfaketime is, on a machine whose PostgreSQL may have another clock."""
 SOCKETS = "/world/sockets"
 
 
@@ -75,6 +83,8 @@ class Agent:
         # The program is read from this tree: compiled once, and not at each of its runs.
         words += ["--env=PYTHONDONTWRITEBYTECODE=", "--env=PYTHONPYCACHEPREFIX=/tmp/compiled"]
         self.name = name
+        self.clock = any(each.endswith(f":{FAKED}:ro") for each in more)
+        """Whether PostgreSQL may have another clock."""
         self.process = subprocess.Popen(
             ["docker", "run", f"--name={name}", *words, *more, image, "-u", "/test/agent.py"],
             stdin=subprocess.PIPE,
@@ -170,6 +180,12 @@ class Here(Workspace):
 
     world: Any = None
 
+    def settings(self, *, on_this_machine: bool = True) -> Environment:
+        found = super().settings(on_this_machine=on_this_machine)
+        bucket = Offsite(endpoint="https://s3.example.org", bucket="copies", prefix="", region="us-east-1")
+        backup = found.settings.backup.model_copy(update={"offsite": bucket})
+        return found.model_copy(update={"settings": found.settings.model_copy(update={"backup": backup})})
+
     def client(self, *, timeout: float = 0) -> Any:
         del timeout
         # Of a run that was killed: what it had asked for goes on.
@@ -235,7 +251,7 @@ class World:
         data = self.data(name)
         program = ["python3", "/test/shifted.py", data, self.settings, str(self.ahead)]
         command = {
-            "postgres": postgres_command(data, PORT, "/world/conf"),
+            "postgres": [*self._clock(), *postgres_command(data, PORT, "/world/conf")],
             "redis": redis_command(data, REDIS_PORT),
             "backup": [*program, "run"],
         }[name]
@@ -259,6 +275,17 @@ class World:
             made = redis_users.users_commands(app=[PASSWORD], exporter=PASSWORD, backup=PASSWORD).splitlines()
             # The default user stays: the test asks as that one.
             self.redis(stdin="".join(f"{line}\n" for line in made if line.startswith("ACL SETUSER samokoder_")))
+
+    def _clock(self) -> list[str]:
+        """What lets PostgreSQL have a clock of its own, which can be set while it runs."""
+        if not self.agent.clock:
+            return []
+        how = {"LD_PRELOAD": f"{FAKED}/libfaketime.so.1", "FAKETIME_TIMESTAMP_FILE": CLOCK, "FAKETIME_NO_CACHE": "1"}
+        how |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
+        return ["env", *(f"{name}={value}" for name, value in how.items())]
+
+    def set_postgres_clock(self, ahead: float) -> None:
+        self.agent.run("tee", CLOCK, stdin=f"{ahead:+.0f}")
 
     def _says_yes(self, *command: str) -> bool:
         return int(self.agent.run(*command, check=False)["status"]) == 0
@@ -363,8 +390,19 @@ class World:
     def program(self, *words: str, store: str = "", check: bool = True) -> dict[str, Any]:
         """Run the backup program as in its container."""
         store = store or self.data("backup")
-        shifted = ["python3", "/test/shifted.py", store, self.settings, str(self.ahead)]
+        shifted = ["python3", "/test/shifted.py", store, self.settings_for(words), str(self.ahead)]
         return self.agent.run(*shifted, *words, check=check)
+
+    def settings_for(self, words: Sequence[str]) -> str:
+        """The folder with the program's settings: the service itself copies nothing off-site."""
+        return OFFSITE if words[:1] in (("offsite",), ["offsite"]) else self.settings
+
+    def copy_off_site(self) -> dict[str, Any]:
+        """Copy all backups into the bucket, as the service does where it has one."""
+        bucket = f"{self.root}/bucket"
+        if self.agent.run("test", "-d", bucket, check=False)["status"]:
+            self.agent.run("restic", "--no-cache", "-r", bucket, "-p", f"{OFFSITE}/encryption_key", "init")
+        return self.program("offsite", "sync", "--adopt", check=False)
 
     def is_so(self, day: str, *, so: bool) -> None:
         """Let something be so on this machine that `shifted.py` knows: `no-base`, `bad-disk`."""
@@ -453,6 +491,33 @@ class World:
         """Let a second person restore in another clone."""
         other = replace(self.workspace, home=self.folder / "elsewhere")
         return self.typed(lambda: restore.restore(other, up=never, **words))
+
+    def damage_redis(self, tail: str) -> None:
+        """Kill Redis, and let bytes stand behind the end of its append-only file, as after a power cut."""
+        self.agent.ask("stop", name="redis", signal=int(signal.SIGKILL))
+        script = """\
+        last=$(sed -n 's/^file \\(.*\\) seq [0-9]* type i.*/\\1/p' $1/appendonlydir/appendonly.aof.manifest | tail -n 1)
+        if [ "$2" = zeros ]; then head -c 512 /dev/zero; else head -c 512 /dev/urandom; fi >> $1/appendonlydir/$last
+        """
+        self.agent.sh(script, self.data("redis"), tail)
+
+    def repair_redis(self, cut: Cut | None = None) -> tuple[str, str]:
+        """What `make repair PART=redis` does once the person has said yes."""
+        return self.typed(lambda: restore.mend(self.workspace, "cut", never), cut)
+
+    def repair_collations(self, cut: Cut | None = None) -> tuple[str, str]:
+        """What `make repair PART=collations` does, in the engine's place."""
+
+        def do() -> str:
+            with lock.held(self.workspace, "repair") as locked:
+                unfinished.refuse_touched(locked)
+                asked = [f"PGHOST={SOCKETS}", f"PGUSER={SUPERUSER}", f"PGOPTIONS={postgres.PINNED_OPTIONS}"]
+                done = self.call(["env", *asked, "sh", "-c", collations.script(collations._REPAIR), "sh", OUTDATED])
+                if done["status"]:
+                    raise ProjectError(done["err"])
+            return "built anew"
+
+        return self.typed(do, cut)
 
     def import_old(self, cut: Cut | None = None) -> tuple[str, str]:
         def do() -> str:

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,15 @@ def typed(folder: Path, line: str, *, status: int = 0, **variables: str) -> str:
     assert answer.returncode == status, f"{line}:\n{answer.stdout[-4000:]}"
     assert "Traceback" not in answer.stdout, f"{line}:\n{answer.stdout[-4000:]}"
     return answer.stdout
+
+
+def at_once(folders: Sequence[Path], line: str, **variables: str) -> list[tuple[int, str]]:
+    """Type a line in each clone at the same moment; return how each ended and what it printed. One may come twice."""
+    with ThreadPoolExecutor(len(folders)) as pool:
+        ended = list(pool.map(lambda folder: run(folder, *shlex.split(line), **variables), folders))
+    for each in ended:
+        assert "Traceback" not in each.stdout, f"{line}:\n{each.stdout[-4000:]}"
+    return [(each.returncode, each.stdout) for each in ended]
 
 
 def run_apart(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:

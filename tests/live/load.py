@@ -39,7 +39,6 @@ STREAM_APART_SECONDS = 1.5
 # Longer than the ingress keeps a request for which there is no replica (30 s): giving up sooner would be our failure.
 PATIENCE_SECONDS = 45.0
 JOBS_SECONDS = 90.0
-START_SECONDS = 60.0
 KNOWN = 50
 AT_ONCE = 20
 FINAL = frozenset({"done", "failed"})

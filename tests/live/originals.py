@@ -9,13 +9,13 @@ import docker.errors
 
 from stack.parts.api.reference import reference_image
 from stack.settings.environment import Environment
-from stack.spec.built_image import ROOT
+from stack.spec.built_image import ROOT, BuiltImage
 
 APPLICATION = ROOT / "tests" / "original_app"
 
 
-def build(engine: docker.DockerClient, local_images: Environment, version: str) -> str:
-    """Build a version of it, with the packages of the reference application; return its id."""
+def reference_of(engine: docker.DockerClient, local_images: Environment) -> BuiltImage:
+    """Give the reference application's image, as `up` names it; built here where no `up` has done that yet."""
     reference = reference_image(local_images)
     for base in reference.bases:
         if base.local:
@@ -24,6 +24,12 @@ def build(engine: docker.DockerClient, local_images: Environment, version: str) 
         engine.images.get(reference.name)
     except docker.errors.ImageNotFound:
         engine.images.build(path=str(reference.context), tag=reference.name, buildargs=reference.arguments, rm=True)
+    return reference
+
+
+def build(engine: docker.DockerClient, local_images: Environment, version: str) -> str:
+    """Build a version of it, with the packages of the reference application; return its id."""
+    reference = reference_of(engine, local_images)
     arguments = {**reference.arguments, "REFERENCE": reference.name, "VERSION": version}
     # Named: what has no name, somebody who cleans up takes for nobody's.
     tag = f"samokoder-test-original:{version}-{os.getpid()}"

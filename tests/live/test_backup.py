@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,14 +27,19 @@ from docker.models.containers import Container
 
 from operations.data import backups, volume_names
 from operations.data.backups import ListedBackup
+from operations.data.compose import import_on_engine
+from operations.data.repair import repair
 from operations.data.restore import actions, restore
 from operations.data.restore.journal import Journal
+from operations.delivery.image_deploy import ImageDeploy, Version
 from operations.engine import containers, one_off
 from operations.engine.commands import execute
 from operations.engine.part_status import NOT_AVAILABLE
 from operations.errors import ProjectError
 from operations.lifecycle.down import data_volumes, destroy_data, take_down
+from operations.lifecycle.restart import restart
 from operations.lifecycle.up import bring_up
+from operations.rotation import rotate
 from operations.workspace.known import live_status
 from operations.workspace.workspace import Workspace
 from stack.parts.backup import spec as part
@@ -49,6 +54,8 @@ DISK_MIB = 2048
 PATIENCE_SECONDS = 300.0
 KILL = "__import__('os').kill(__import__('os').getpid(), 9)"
 RPO_SECONDS = 10.0
+REFUSED_SECONDS = 60.0
+"""Within them a command is refused during a restore: `up` first looks for Pulumi and its plugins."""
 
 
 @pytest.fixture(scope="module")
@@ -485,9 +492,12 @@ def test_a_restore_that_is_killed_at_each_of_its_steps_is_finished_by_running_it
     backed.open().pulumi("preview", "--expect-no-changes", "--suppress-outputs", capture=True)
 
 
-def dies_at(step: str) -> str:
-    """Words before a call for `begin`: the process is killed when it comes to this step of a restore."""
-    return f"setattr(steps.Restore, {step!r}, lambda *_: {KILL}) or "
+def dies_at(step: str, first: str = "None") -> str:
+    """Words before a call for `begin`: the process is killed when it comes to this step of a restore.
+
+    first: what it does before that.
+    """
+    return f"setattr(steps.Restore, {step!r}, lambda *_: ({first}, {KILL})) or "
 
 
 def killed_while_it_restores_a_dump(workspace: Workspace, dies: str, *, has: str, lacks: str) -> None:
@@ -510,20 +520,35 @@ def test_what_is_written_after_a_restore_was_cut_off_is_in_what_its_end_sets_asi
     time.sleep(1)
     write(backed, "of after")
     wait_until_received(engine, backed)
-    process = begin(backed, f"{dies_at('_put')}restore.restore(workspace, up=bring_up, **{wish!r})")
+    waits = backed.folder / "waits"
+    waits.touch()
+    gone = f"any(__import__('time').sleep(0.1) for _ in iter(Path({str(waits)!r}).exists, False))"
+    process = begin(backed, f"{dies_at('_put', gone)}restore.restore(workspace, up=bring_up, **{wish!r})")
     path = backed.folder / f"restore.{backed.name}.json"
     assert until(path.exists, bool), "it never began"
     before = containers.ids(engine, backed.name)
-    for refused in (
-        lambda: bring_up(backed, interactive=False),
-        lambda: take_down(backed, interactive=False),
-        lambda: backups.now(backed, "dump"),
-        lambda: restore.restore(backed, up=bring_up, backup="latest"),
-    ):
-        assert process.poll() is None, "it was over before anybody else came"
+    deploy = ImageDeploy(workspace=backed, before=Version(), wanted=Version())
+    client, environment = backed.client(), backed.settings()
+    refused: Mapping[str, Callable[[], object]] = {
+        "up": lambda: bring_up(backed, interactive=False),
+        "down": lambda: take_down(backed, interactive=False),
+        "deploy": lambda: deploy.run(None, interactive=False),
+        "rotate": lambda: rotate.rotate(backed, "redis-app", interactive=False),
+        "restart": lambda: restart(backed, "api"),
+        "backup": lambda: backups.now(backed, "dump"),
+        "drill": lambda: backups.drill(backed),
+        "restore": lambda: restore.restore(backed, up=bring_up, backup="latest"),
+        "repair": lambda: repair.opened(backed, "redis", up=bring_up).__enter__(),
+        "import": lambda: import_on_engine.EngineImport(client, environment, backed).alone().__enter__(),
+    }
+    for name, call in refused.items():
+        assert process.poll() is None, f"it was over before `{name}` came"
+        began = time.monotonic()
         with pytest.raises(ProjectError, match=rf"`restore` since 20.* \(process {process.pid} of "):
-            refused()
+            call()
+        assert time.monotonic() - began < REFUSED_SECONDS, f"`{name}` waits for a lock that it cannot get"
     assert containers.ids(engine, backed.name) == before, "a second terminal changed something during a restore"
+    waits.unlink()
     assert process.wait(PATIENCE_SECONDS) == -9
     journal = Journal.read(path)
     assert journal is not None

@@ -20,11 +20,10 @@ from operations.checks.report import Report, Verdict
 from operations.engine import laboratory
 from operations.engine.laboratory import LABEL
 from stack.monitoring.metrics import Kind
-from stack.parts.api.reference import reference_image
 from stack.parts.redis import spec as redis
 from stack.settings.environment import Environment
-from stack.spec.built_image import BuiltImage
 from stack.spec.service import ServiceSpec
+from tests.live.originals import reference_of
 
 UVICORN = "uvicorn samokoder.main:app --host 0.0.0.0 --port 8000"
 Spec = Callable[[ServiceSpec], ServiceSpec]
@@ -33,15 +32,7 @@ Spec = Callable[[ServiceSpec], ServiceSpec]
 @pytest.fixture(scope="module")
 def image(engine: docker.DockerClient, local_images: Environment) -> str:
     """The reference application's image, as `up` names it; built here where no `up` has done that yet."""
-    built: BuiltImage = reference_image(local_images)
-    try:
-        engine.images.get(built.name)
-    except docker.errors.ImageNotFound:
-        for base in built.bases:
-            if base.local:
-                engine.images.get(base.local).tag(base.reference)
-        engine.images.build(path=str(built.context), tag=built.name, buildargs=built.arguments, rm=True)
-    return built.name
+    return reference_of(engine, local_images).name
 
 
 @pytest.fixture

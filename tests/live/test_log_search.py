@@ -15,7 +15,7 @@ from docker.models.containers import Container
 from typer.testing import CliRunner
 
 from operations import __main__ as command
-from operations.cli import logs as logs_command
+from operations.cli import common
 from operations.engine import containers, log_lines, log_search
 from operations.engine.commands import execute
 from operations.errors import ProjectError
@@ -60,7 +60,7 @@ def in_the_engine(container: Container) -> Counter[str]:
 
 
 def in_the_store(environment: Environment, container: Container) -> Counter[str]:
-    return Counter(row["_msg"] for row in stored(environment, f'container:="{container.id[:12]}"'))
+    return Counter(row["_msg"] for row in stored(environment, f'container:="{str(container.id)[:12]}"'))
 
 
 def assert_each_line_is_stored_once(engine: docker.DockerClient, environment: Environment) -> None:
@@ -174,7 +174,7 @@ def test_the_command_finds_lines_of_a_part_and_of_no_other(
     for part in ("api-1", "api-2", "worker"):
         write(engine, environment, part, text)
     until(lambda: len(stored(environment, text)) == 3)
-    monkeypatch.setattr(logs_command.common, "workspace_of", lambda _env: stack)
+    monkeypatch.setattr(common, "workspace_of", lambda _env: stack)
     found = CliRunner().invoke(command.app, ["logs", "--search", text, "--since", "1h", "--part", "api", "--json"])
     assert found.exit_code == 0, found.output
     assert {json.loads(line)["part"] for line in found.stdout.splitlines()} == {"api-1", "api-2"}

@@ -71,7 +71,7 @@ def servers(
         authorities[name] = (folder / "ca.pem").read_text()
         port = {"postgres": 5432, "redis": 6379}[name]
         container = engine.containers.create(
-            local_images.image(name),  # type: ignore[arg-type]
+            local_images.image(name),
             command,
             name=f"samokoder-test-managed-{name}-{secrets.token_hex(3)}",
             environment=variables,
@@ -85,8 +85,9 @@ def servers(
         return int(container.ports[f"{port}/tcp"][0]["HostPort"])  # type: ignore[index]
 
     tls = "/etc/samokoder-tls"
-    password = AWKWARD + secrets.token_hex(12)
-    login = f"{quote('app@team', safe='')}:{quote(password, safe='')}"
+    # Two that are equal would be refused.
+    password, of_redis = (AWKWARD + secrets.token_hex(12) for _ in range(2))
+    login, login_of_redis = (f"{quote('app@team', safe='')}:{quote(each, safe='')}" for each in (password, of_redis))
     try:
         port = begin(
             "postgres",
@@ -104,10 +105,10 @@ def servers(
             {
                 "etc/samokoder-redis.conf": f"port 0\ntls-port 6379\ntls-cert-file {tls}/site.pem\n"
                 f"tls-key-file {tls}/site.key\ntls-auth-clients no\ntls-ca-cert-file {tls}/site.pem\n"
-                f'user default off\nuser "app@team" on ">{password}" ~* &* +@all\n'
+                f'user default off\nuser "app@team" on ">{of_redis}" ~* &* +@all\n'
             },
         )
-        urls["managedRedisUrl"] = f"rediss://{login}@{address}:{port}/{NUMBER}"
+        urls["managedRedisUrl"] = f"rediss://{login_of_redis}@{address}:{port}/{NUMBER}"
         yield Servers(made[0], made[1], urls, authorities)
     finally:
         for container in made:

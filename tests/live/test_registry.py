@@ -31,7 +31,7 @@ def pinned(stack: Workspace, engine: docker.DockerClient, registry: str) -> dict
     environment = stack.settings()
     references = {}
     for name in type(environment.settings.images).model_fields:
-        local = getattr(environment.settings.images, name) or environment.image(name)  # type: ignore[arg-type]
+        local = getattr(environment.settings.images, name) or environment.image(name)
         if name in environment.absent:
             continue
         image = engine.images.get(local)

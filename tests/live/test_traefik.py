@@ -172,6 +172,7 @@ def test_users_reach_both_replicas_and_the_page_and_not_the_metrics(behind: Behi
     assert expected <= served, "one replica has no work"
     page = behind.user.get("/app/")
     assert (page.status_code, "behind a Traefik" in page.text) == (httpx.codes.OK, True)
+    assert behind.user.head("/health").status_code == httpx.codes.OK, "uptime monitors send HEAD"
     for path in ("/metrics", "/metrics/", "/%6detrics", "/metrics%2F"):
         assert behind.traefik.answer(path, DOMAIN)[0] == httpx.codes.NOT_FOUND, path
 

@@ -50,7 +50,7 @@ def exposed(environment: Environment) -> set[str]:
 
 def why_not_here(environment: Environment, name: str) -> str:
     """Why a metric is rightly missing, as the smoke test has it; empty where it is not."""
-    excused = needed_series.may_be_missing(environment)
+    excused = needed_series.may_be_missing(environment, specs(environment))
     return next((why for pattern, why in excused.items() if re.fullmatch(pattern, name)), "")
 
 

@@ -33,6 +33,17 @@ def test_health_and_readiness_are_good_when_all_is_up(api: Service, worker: Serv
     waiting("ready", lambda: worker.get("/ready").json() == {"status": "ok", "database": "ok", "redis": "ok"})
 
 
+@pytest.mark.parametrize("path", ["/", "/health", "/ready"])
+def test_head_is_answered_like_get(api: Service, waiting: Waiting, path: str) -> None:
+    waiting("ready", lambda: api.get("/ready").status_code == httpx.codes.OK)
+    got, asked = api.get(path), httpx.head(f"{api.url}{path}", timeout=60)
+    assert asked.status_code == got.status_code == httpx.codes.OK, "uptime monitors ask so, and Traefik hands it on"
+    assert asked.headers["content-length"] == got.headers["content-length"]
+    assert not asked.content
+    ways = api.get("/openapi.json").json()["paths"][path]
+    assert set(ways) == {"get"}, "two operations of one name would be in the document"
+
+
 def test_a_project_is_a_row_in_postgresql(api: Service, postgres: Postgres) -> None:
     before = api.metric("samokoder_projects_created_total") or 0
     created = api.post("/projects", json={"name": "  Recipe book "})

@@ -6,8 +6,11 @@ import asyncio
 import json
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
@@ -80,7 +83,7 @@ def _ask(settings: Settings, times: int = 1) -> list[llm.Answer | llm.LlmError]:
         found: list[llm.Answer | llm.LlmError] = []
         for _ in range(times):
             try:
-                found.append(await gateway.ask("be brief", "a recipe book"))
+                found.append(await gateway.ask("be brief", "a recipe book", time.monotonic()))
             except llm.LlmError as error:
                 found.append(error)
         return found
@@ -197,7 +200,7 @@ def test_the_breaker_opens_spares_the_provider_and_closes_by_one_trial(first: Ll
 
         async def fails(kind: str) -> float | None:
             with pytest.raises(llm.LlmError, match=kind) as failed:
-                await gateway.ask("s", "u")
+                await gateway.ask("s", "u", time.monotonic())
             return failed.value.again_seconds
 
         def gauge() -> float | None:
@@ -217,9 +220,9 @@ def test_the_breaker_opens_spares_the_provider_and_closes_by_one_trial(first: Ll
         first.always = "good"
         await fails("circuit_open")
         await asyncio.sleep(0.6)
-        assert (await gateway.ask("s", "u")).text
+        assert (await gateway.ask("s", "u", time.monotonic())).text
         assert gauge() == 0
-        assert (await gateway.ask("s", "u")).text
+        assert (await gateway.ask("s", "u", time.monotonic())).text
 
     _with(_settings(first), work)
     assert counted("request_errors_total", "openai", "circuit_open") == 1 + 7 + 1
@@ -231,7 +234,7 @@ def test_a_short_429_fails_no_call_of_many_and_opens_no_breaker(first: LlmServer
     first.plan.extend(["429 1"] * 32)
 
     async def work(gateway: llm.Gateway) -> list[llm.Answer]:
-        answers = await asyncio.gather(*(gateway.ask("s", "u") for _ in range(32)))
+        answers = await asyncio.gather(*(gateway.ask("s", "u", time.monotonic()) for _ in range(32)))
         assert not gateway.providers[0].breaker.is_open, "a provider that answers 429 is there and works"
         return answers
 
@@ -245,7 +248,7 @@ def test_a_burst_of_calls_that_fail_together_counts_as_one_failure(first: LlmSer
     first.plan.extend(["500"] * 32)
 
     async def work(gateway: llm.Gateway) -> None:
-        answers = await asyncio.gather(*(gateway.ask("s", "u") for _ in range(32)))
+        answers = await asyncio.gather(*(gateway.ask("s", "u", time.monotonic()) for _ in range(32)))
         assert len(answers) == 32, "32 in flight met one fault of a moment: it was not five in a row"
 
     _with(_settings(first), work)
@@ -292,7 +295,9 @@ def test_calls_in_flight_when_the_breaker_opens_are_put_back(
 
     async def work(gateway: llm.Gateway) -> list[llm.Answer | BaseException]:
         gateway.providers[0].breaker.failures = llm.OPEN_AFTER_FAILURES - 1
-        return await asyncio.gather(*(gateway.ask("s", "u") for _ in range(32)), return_exceptions=True)
+        return await asyncio.gather(
+            *(gateway.ask("s", "u", time.monotonic()) for _ in range(32)), return_exceptions=True
+        )
 
     timeout = 30.0 if limit < 1 or failure == "500" else 0.3
     for error in _with(_settings(first, llm_timeout_seconds=timeout), work):
@@ -308,7 +313,7 @@ def test_the_call_whose_last_try_opens_the_breaker_is_put_back(first: LlmServer,
     async def work(gateway: llm.Gateway) -> float | None:
         gateway.providers[0].breaker.failures = llm.OPEN_AFTER_FAILURES - llm.TRIES
         with pytest.raises(llm.LlmError, match="server_error") as failed:
-            await gateway.ask("s", "u")
+            await gateway.ask("s", "u", time.monotonic())
         return failed.value.again_seconds
 
     assert _with(_settings(first), work), "one that comes a moment later would be put back"
@@ -323,12 +328,49 @@ def test_what_dies_of_the_outer_limit_is_counted_and_marks_the_provider(
 
     async def work(gateway: llm.Gateway) -> None:
         with pytest.raises(llm.LlmError, match="openai: timeout"):
-            await gateway.ask("s", "u")
+            await gateway.ask("s", "u", time.monotonic())
         assert gateway.providers[0].breaker.failures == 1
 
     _with(_settings(first), work)
     assert counted("request_errors_total", "openai", "timeout") == 1, "the alerts on the LLM would stay mute"
     assert counted("requests_total", "openai", "openai-test") == 1
+
+
+def test_a_job_whose_start_was_slow_asks_for_so_much_less(first: LlmServer, counted: _Counted) -> None:
+    first.always = "hang"
+
+    async def work(gateway: llm.Gateway) -> None:
+        with pytest.raises(llm.LlmError, match="openai: timeout"):
+            await gateway.ask("s", "u", time.monotonic() - llm.ALL_SECONDS + 0.3)
+        assert gateway.providers[0].breaker.failures == 1
+
+    _with(_settings(first), work)
+    assert counted("request_errors_total", "openai", "timeout") == 1, "the job would end before, and nothing counts it"
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [
+        ("7", 7.0),
+        ("0.5", 0.5),
+        ("1e9", 3600.0),
+        ("inf", 3600.0),
+        ("-3", 0.0),
+        ("nan", 0.0),
+        ("", 0.0),
+        ("soon", 0.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 3600.0),
+        ("Fri, 31 Dec 0000 23:59:59 GMT", 0.0),
+    ],
+)
+def test_how_long_to_wait_is_read_in_each_form(told: str, seconds: float) -> None:
+    assert llm._told_to_wait(told) == seconds
+
+
+def test_a_date_until_which_to_wait_is_so_far_away() -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    assert 80 < llm._told_to_wait(date) <= 90, "a job that comes back at once is refused again, and its tries end"
 
 
 def test_a_refused_prompt_does_not_open_the_breaker(first: LlmServer, counted: _Counted) -> None:
@@ -344,7 +386,7 @@ def test_no_more_calls_are_in_flight_than_allowed_and_the_gauge_says_how_many(
     first.latency_seconds = 0.3
 
     async def work(gateway: llm.Gateway) -> float | None:
-        asked = [asyncio.ensure_future(gateway.ask("s", "u")) for _ in range(12)]
+        asked = [asyncio.ensure_future(gateway.ask("s", "u", time.monotonic())) for _ in range(12)]
         await asyncio.sleep(0.15)
         seen = WORKER.get_sample_value("samokoder_llm_requests_in_flight", {"provider": "openai"})
         await asyncio.gather(*asked)
@@ -414,6 +456,43 @@ def test_a_job_that_no_llm_answers_fails_and_says_why(setup: Setup, waiting: Wai
     assert worker.metric('worker_jobs_total{status="failed"}') == 1
     assert worker.metric('samokoder_llm_request_errors_total{error_type="client_error",provider="openai"}') == 1
     assert KEYS["openai_api_key"] not in worker.said()
+
+
+#: A job's start takes 3 s, the LLM has 4 s from its begin on, and a job ends after 6 s.
+SLOW_START = """\
+import asyncio
+import arq
+import samokoder.llm as llm
+import samokoder.worker.main as main
+llm.ALL_SECONDS, main.JOB_SECONDS_MAX, text = 4.0, 6, main._text
+async def slow(*words):
+    await asyncio.sleep(3)
+    return await text(*words)
+main._text = slow
+arq.run_worker(main.WorkerSettings)
+"""
+
+
+@pytest.mark.usefixtures("alone")
+def test_an_llm_that_hangs_is_counted_also_where_the_job_started_slowly(
+    setup: Setup, waiting: Waiting, first: LlmServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first.always = "hang"
+    setup.secrets["openai_api_key"] = KEYS["openai_api_key"]
+    begun = setup.worker
+
+    def slow(**environment: str) -> Any:
+        worker = begun(**environment)
+        worker.stop(signal.SIGKILL)
+        worker.command = [sys.executable, "-c", SLOW_START]
+        worker.start()
+        return worker
+
+    monkeypatch.setattr(setup, "worker", slow)
+    worker, job, _ = _job(setup, waiting, LLM_PROVIDERS=json.dumps(_providers(first)))
+    assert job["result"] == "failed: no LLM answered (openai: timeout)"
+    assert worker.metric('samokoder_llm_request_errors_total{error_type="timeout",provider="openai"}') == 1
+    assert worker.metric('worker_jobs_total{status="failed"}') == 1
 
 
 @pytest.mark.usefixtures("alone")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from stack.catalogue import every_alert, specs
+from stack.catalogue import specs
 from stack.monitoring.alerts import Alert, Severity, Text, down_alert
 from stack.parts.alertmanager import routing
 from stack.parts.alertmanager import spec as parts
@@ -20,6 +20,7 @@ from stack.settings.types import seconds
 from stack.spec.service import ServiceSpec
 from tests.recording import CASES, HEARTBEAT_URL, TELEGRAM_TOKEN, WEBHOOK_URL, case_environment, environment_of
 from tests.render.conftest import Laboratory, contents, output
+from tests.render.known_alerts import every_alert
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -441,6 +442,13 @@ FIRING: dict[str, tuple[dict[str, str], set[str]]] = {
             "TargetDown": "service=cadvisor severity=warning",
         },
         {"ProbeFailed"},
+    ),
+    "a silent store fails its exporter's scrapes, and is told once": (
+        {
+            "RedisDown": "service=redis severity=critical job=redis-exporter instance=redis-exporter:9121",
+            "TargetDown": "service=redis-exporter severity=warning job=redis-exporter instance=redis-exporter:9121",
+        },
+        {"TargetDown"},
     ),
     "a full disk explains only itself": (
         {

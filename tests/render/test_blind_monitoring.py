@@ -26,9 +26,9 @@ from stack.parts.prometheus import spec as prometheus
 from stack.parts.redis import exporter as redis_exporter
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
-from stack.spec.files import yaml_text
+from stack.spec.files import Template, yaml_text
 from stack.spec.service import ServiceSpec
-from tests.recording import WEBHOOK_URL, environment_of
+from tests.recording import WEBHOOK_URL, environment_of, secret_value
 from tests.render.conftest import Laboratory, address, contents, wait_until
 
 pytestmark = pytest.mark.live
@@ -80,13 +80,13 @@ RESEND_SECONDS = 60
 
 
 def quick(environment: Environment, factor: float) -> Environment:
-    """The same images, scrapes each second, alerts that wait for `factor` of their time, a webhook told at once."""
+    """The same images, two seconds between scrapes, alerts that wait for `factor` of their time, a quick webhook."""
     images = environment.settings.images.model_dump(by_alias=True, exclude_none=True)
     return environment_of(
         "staging",
         {
             "images": images,
-            "prometheus": {"scrapeInterval": "1s", "scrapeTimeout": "1s"},
+            "prometheus": {"scrapeInterval": "2s", "scrapeTimeout": "2s"},
             "alerts": {"waitFactor": factor},
             "alertmanager": {"timing": dict.fromkeys(("critical", "warning", "info"), QUICK)},
             "alertWebhookUrl": WEBHOOK_URL,
@@ -206,6 +206,57 @@ def test_a_server_that_takes_the_connection_and_is_silent_is_told_before_the_scr
         text = metrics(exporter, port)
         assert time.monotonic() - begun < scrape - 2, "the scrape fails first, and nothing names the cause"
         assert said in text.splitlines(), text[:2000]
+
+
+MANAGED = {
+    "managedDatabaseUrl": f"postgresql://app:{secret_value('silent database')}@postgres:5432/samokoder",
+    "managedRedisUrl": f"rediss://app:{secret_value('silent redis')}@redis:6379/0",
+}
+
+
+def managed(environment: Environment, **settings: Any) -> Environment:
+    """The same images, and stores of a provider, reached over TLS."""
+    images = environment.settings.images.model_dump(by_alias=True, exclude_none=True)
+    return environment_of("staging", {"images": images, **MANAGED, **settings})
+
+
+def given(content: str | Template) -> str:
+    """Return what a part gets, with the URLs of the managed stores."""
+    return content if isinstance(content, str) else content.render(*(MANAGED[need] for need in content.needs))
+
+
+def test_a_managed_postgresql_that_takes_the_connection_and_is_silent_is_told_before_the_scrape_gives_up(
+    laboratory: Laboratory, environment: Environment
+) -> None:
+    laboratory.python(environment, SILENT, alias="postgres")
+    spec = part(managed(environment), postgres_exporter.PART)
+    exporter = laboratory.run(spec, {path: given(content) for path, content in spec.files.items()})
+    wait_until(exporter, lambda: exporter.exec_run(list(spec.health_command)).exit_code == 0)
+    begun = time.monotonic()
+    text = metrics(exporter, postgres_exporter.PORT)
+    assert time.monotonic() - begun < 10 - 2, "the scrape fails first, and nothing names the cause"
+    assert "pg_up 0" in text.splitlines(), text[:2000]
+
+
+def test_a_managed_redis_that_takes_the_connection_and_is_silent_in_tls_is_down(
+    laboratory: Laboratory, environment: Environment
+) -> None:
+    scraped = {"scrapeInterval": "2s", "scrapeTimeout": "2s"}
+    described = managed(environment, prometheus=scraped, alerts={"waitFactor": 0.1})
+    try:
+        laboratory.python(environment, SILENT, alias="redis")
+        spec = part(described, redis_exporter.PART)
+        secret = {name: given(content) for name, content in spec.secret_environment.items()}
+        laboratory.run(
+            spec,
+            {path: given(content) for path, content in spec.files.items()},
+            environment={**spec.environment, **secret},
+        )
+        spec = part(described, prometheus.PART)
+        container = laboratory.run(spec, with_targets(spec, absent=[redis_exporter.PART]))
+        wait_until(container, lambda: answers(container) and firing("RedisDown")(alerts(container)))
+    finally:
+        remove_labelled(laboratory.client, f"{laboratory_of.LABEL}={laboratory.token}")
 
 
 def test_a_prometheus_with_a_full_disk_says_so_and_nothing_that_its_silence_makes_false(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stack.catalogue import every_alert, rule_document, specs
+from stack.catalogue import rule_document, specs
 from stack.parts.alertmanager import spec as alertmanager
 from stack.parts.api.rules import SECONDS
 from stack.parts.ingress.caddyfile import COUNTED_HANDLER
@@ -19,6 +19,7 @@ from stack.settings.types import seconds
 from stack.spec.files import yaml_text
 from tests.recording import CASES, case_config, environment_of, merged
 from tests.render.conftest import Laboratory, output
+from tests.render.known_alerts import every_alert
 from tests.render.test_one_message import BROKEN, SEEN, WORLD, Fault, broken, faults
 
 HEALED = SEEN + 1

@@ -13,7 +13,7 @@ import yaml
 
 from operations.lifecycle.render import files
 from stack.catalogue import dashboard_texts as rendered
-from stack.catalogue import every_alert, specs
+from stack.catalogue import specs
 from stack.monitoring.alerts import Alert
 from stack.monitoring.boards import replicas
 from stack.parts.node_exporter.rules import DISKS
@@ -22,6 +22,7 @@ from stack.settings.environment import Environment
 from tests import goldens
 from tests.recording import CASES, case_config, case_environment, environment_of, merged
 from tests.render.conftest import Laboratory, output
+from tests.render.known_alerts import every_alert
 
 UIDS = {
     "samokoder-overview",

@@ -94,20 +94,20 @@ QUICK = {"groupWait": "1s", "groupInterval": "5s", "repeatInterval": "1h"}
 EMAIL = {"smarthost": "outside:8025", "sender": "a@example.org", "recipient": "b@example.org", "requireTls": False}
 
 
-def environment_with(environment: Environment, email: bool) -> Environment:
-    """The same images; Telegram, and mail where it is asked for; all waits short."""
+def environment_with(environment: Environment, email: bool, beat: str = "1s") -> Environment:
+    """The same images; Telegram, and mail where it is asked for; all waits short. beat: between two of the heart's."""
     images = environment.settings.images.model_dump(by_alias=True, exclude_none=True)
     ways = {"telegram": {"chatId": -100, "apiUrl": f"http://outside:{PORT}"}, **({"email": EMAIL} if email else {})}
     return environment_of(
         "staging",
         {
             "images": images,
-            "prometheus": {"scrapeInterval": "1s", "scrapeTimeout": "1s"},
+            "prometheus": {"scrapeInterval": "2s", "scrapeTimeout": "2s"},
             "alerts": {"waitFactor": 0.02},
             "alertmanager": {
                 **ways,
                 "timing": dict.fromkeys(("critical", "warning", "info"), QUICK),
-                "heartbeatInterval": "1s",
+                "heartbeatInterval": beat,
             },
             "telegramBotToken": TELEGRAM_TOKEN,
             "heartbeatUrl": HEARTBEAT_URL,
@@ -208,11 +208,12 @@ def test_the_heart_goes_on_where_telegram_is_dead_and_mail_tells_so(
         assert world.seen()["email"] > 0, "nobody was told"
 
 
+@pytest.mark.parametrize("beat", ["1s", "1h"])
 @pytest.mark.parametrize("email", [False, True])
 def test_promtool_sees_the_heart_stop_only_where_every_way_is_dead(
-    laboratory: Laboratory, environment: Environment, email: bool
+    laboratory: Laboratory, environment: Environment, email: bool, beat: str
 ) -> None:
-    described = environment_with(environment, email)
+    described = environment_with(environment, email, beat)
     files = rules_tests(described, contents(part(described, prometheus.PART))["rules/samokoder.yml"])
     shell = laboratory.shell(environment.image("prometheus"), {f"/test/{name}": text for name, text in files.items()})
     code, said = output(shell, "promtool", "test", "rules", "/test/test-Watchdog-1m.yml")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stack.catalogue import every_alert, rule_document, specs
+from stack.catalogue import rule_document, specs
 from stack.parts.alertmanager import spec as alertmanager
 from stack.parts.blackbox_exporter import spec as blackbox_exporter
 from stack.parts.blackbox_exporter.spec import PUBLIC
@@ -25,6 +25,7 @@ from stack.settings.types import seconds
 from stack.spec.files import yaml_text
 from tests.recording import environment_of
 from tests.render.conftest import Laboratory, output
+from tests.render.known_alerts import every_alert
 from tests.render.rule_cases import healthy
 
 WORLD: Mapping[str, Any] = {"ingress": {"domain": "app.example.org", "email": "a@example.org"}}

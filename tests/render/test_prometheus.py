@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from operations.clone import ROOT
-from stack.catalogue import dashboard_texts, every_alert, rule_document, rule_groups, specs
+from stack.catalogue import dashboard_texts, rule_document, rule_groups, specs
 from stack.monitoring import access
 from stack.monitoring.alerts import Alert, number, share
 from stack.parts.blackbox_exporter import spec as blackbox_exporter
@@ -22,6 +22,7 @@ from stack.spec.secrets import ALERTMANAGER_WEB
 from stack.spec.service import Scrape, ServiceSpec
 from tests.recording import CASES, case_environment, environment_of
 from tests.render.conftest import Laboratory, contents, output, wait_until
+from tests.render.known_alerts import every_alert
 from tests.render.rule_cases import cases, rules_tests
 
 RULES = "rules/samokoder.yml"

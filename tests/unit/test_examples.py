@@ -94,10 +94,19 @@ class Platform:
         subprocess.run(["git", "push", "--quiet", "--force", "origin", "images"], cwd=clone, check=True)
         return self.git("rev-parse", "images")
 
-    def run(self, name: str, number: int, *, fails: bool = False, meanwhile: Callable[[], object] | None = None) -> str:
+    def run(
+        self,
+        name: str,
+        number: int,
+        *,
+        build: str = "build",
+        fails: bool = False,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> str:
         """Run an example's steps as a job of GitHub's does; return what it says.
 
-        fails: its last step does. meanwhile: happens after the clone is made.
+        number: of the run, and in its images. build: the workflow that calls the example. fails: its last step does.
+        meanwhile: happens after the clone is made.
         """
         clone = self.folder / f"clone-{len(list(self.folder.glob('clone-*')))}"
         subprocess.run(["git", "clone", "--quiet", self.repository, clone], check=True)
@@ -107,7 +116,7 @@ class Platform:
         program.parent.mkdir(parents=True)
         program.write_text(f'#!/bin/sh\nexec {sys.executable} -m operations "$@"\n')
         program.chmod(0o755)
-        images = {part: f"registry.example.org/{part}:{number}@sha256:{str(number) * 64}" for part in ("api", "worker")}
+        images = {part: f"registry.example.org/{part}:{number}@sha256:{number:064x}" for part in ("api", "worker")}
         said, steps_of = "", steps(name)
         for step in steps_of:
             if "run" not in step or step["run"] == "./bootstrap":
@@ -118,6 +127,8 @@ class Platform:
                 "GITHUB_ACTOR": "ada",
                 "GITHUB_REPOSITORY": "team/application",
                 "GITHUB_SHA": "0123456789abcdef",
+                "GITHUB_WORKFLOW_REF": f"team/application/.github/workflows/{build}.yml@refs/heads/main",
+                "GITHUB_RUN_NUMBER": str(number),
                 **{key: str(value) for key, value in step.get("env", {}).items()},
             }
             variables |= {key: images[key.lower()] for key in ("API", "WORKER") if key in variables}
@@ -224,3 +235,35 @@ def test_staging_gets_its_images_by_a_commit_to_main_and_production_stays(platfo
     after = platform.git("rev-parse", "main")
     assert "already" in platform.run("deploy-to-staging", 1)
     assert platform.git("rev-parse", "main") == after, "an empty commit would deploy again"
+
+
+def test_an_older_run_that_is_run_again_after_a_newer_one_does_not_deploy_to_staging(platform: Platform) -> None:
+    platform.run("deploy-to-staging", 9)
+    platform.run("deploy-to-staging", 10)
+    newer = platform.git("rev-parse", "main")
+    said = platform.run("deploy-to-staging", 9, fails=True)
+    assert platform.git("rev-parse", "main") == newer, "deploy.yml takes it for a newer commit, and calls it good"
+    assert "::error::Run 10 has deployed newer images than this run, 9." in said
+
+
+@pytest.mark.parametrize("merged", ["not yet", "with its commit", "squashed"])
+def test_an_older_run_that_is_run_again_after_a_newer_one_proposes_nothing(platform: Platform, merged: str) -> None:
+    platform.run("propose-images", 10)
+    if merged == "with its commit":
+        platform.git("update-ref", "refs/heads/main", "images")
+    if merged == "squashed":
+        message = platform.git("log", "-1", "--format=%B", "images")
+        person = ("-c", "user.name=Grace", "-c", "user.email=grace@example.org")
+        squashed = platform.git(*person, "commit-tree", "images^{tree}", "-p", "main", "-m", message)
+        platform.git("update-ref", "refs/heads/main", squashed)
+        platform.git("update-ref", "-d", "refs/heads/images")
+    said = platform.run("propose-images", 9, fails=True)
+    branch = "main" if merged == "squashed" else "images"
+    assert platform.version(branch, "prod").images["api"].startswith("registry.example.org/api:10@")
+    assert "::error::Run 10 has proposed newer images than this run, 9." in said
+
+
+def test_the_runs_of_another_workflow_have_numbers_of_their_own(platform: Platform) -> None:
+    platform.run("deploy-to-staging", 10)
+    platform.run("deploy-to-staging", 1, build="release")
+    assert platform.version("main", "staging").images["api"].startswith("registry.example.org/api:1@")

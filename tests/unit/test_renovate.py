@@ -113,23 +113,48 @@ def test_pulumi_and_uv_are_found() -> None:
 
 
 def test_no_other_file_has_a_version_that_renovate_does_not_see() -> None:
-    # Anything that looks like a pin: NAME_VERSION = "1.2.3", version="1.2.3", or an image with its digest.
+    # What looks like a pin: NAME_VERSION = "1.2.3", version="1.2.3", Go's Version = "1.2.3", an image with its digest.
     pin = re.compile(
-        r'^\s*(?:[A-Z_]*VERSION|version) ?= ?"?(\d+\.\d+[\w.-]*)|"([\w./-]+:[\w.-]+@sha256:[0-9a-f]{64})"', re.MULTILINE
+        r'^\s*(?:const )?(?:[A-Z_]*VERSION|[Vv]ersion) ?= ?"?(\d+\.\d+[\w.-]*)'
+        r'|"([\w./-]+:[\w.-]+@sha256:[0-9a-f]{64})"',
+        re.MULTILINE,
     )
     seen = {(name, match["currentValue"]) for name, match in matches(manager("comment"))}
     images = {image.reference for image in IMAGES.values()}
     # Not pins of something to fetch: the two Pythons and the project's own version; what is not raised has its reason.
     known = {("offline/images/recipes.py", "3.11"), ("pyproject.toml", "0.1.0"), ("pyproject.toml", "3.11")}
     known |= {("offline/programs.py", PROGRAMS[name].version) for name in NOT_RAISED}
-    places = [name for name in tracked() if not re.search(r"^(tests|docs)/|\.(md|lock|sum)$", name)]
-    assert {"bootstrap", "stack/images.py", "reference_app/Dockerfile"} <= set(places)
+    # A plugin tells the version that programs.py has; test_toolchain.py compares them.
+    plugins = ("pulumi-resource-docker", "pulumi-resource-random")
+    known |= {(f"offline/go/{name}/bridge/bridge.go", PROGRAMS[name].version) for name in plugins}
+    # Unit tests and recordings have versions of nothing that is fetched.
+    left_out = r"^(tests/(unit|golden|recorded|render|backup_image)|docs)/|\.(md|lock|sum)$"
+    places = [name for name in tracked() if not re.search(left_out, name)]
+    assert {"bootstrap", "stack/images.py", "reference_app/Dockerfile", "tests/newer_engine.py"} <= set(places)
     for name in places:
         for version, image in pin.findall((ROOT / name).read_text(encoding="utf-8", errors="ignore")):
             if image:
                 assert image in images, f"{name}: {image} is pinned where Renovate does not look"
             else:
                 assert (name, version) in seen | known, f"{name}: {version} lacks a `# renovate:` comment above it"
+
+
+def test_every_runner_and_every_system_of_a_workflow_is_found_or_is_a_choice() -> None:
+    own = re.compile(r"^\s*runs-on: (ubuntu-[\d.]+)$", re.MULTILINE)  # all that Renovate's own manager reads
+    found = [(name, f"ubuntu-{match['currentValue']}") for name, match in matches(manager("runner"))]
+    for path in sorted((ROOT / ".github/workflows").glob("*.yml")):
+        name, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
+        there = re.findall(r"ubuntu-\d[\d.]+", text)
+        read = [*own.findall(text), *(runner for file, runner in found if file == name)]
+        assert sorted(read) == sorted(there), f"{name}: a runner that nobody raises is switched off one day"
+    # On which systems a newcomer's way is tried is a choice: an old one does not become a new one.
+    tried = {".github/workflows/newcomer.yml": {"debian:12", "debian:13", "ubuntu:24.04"}}
+    for name in tracked():
+        if name.startswith((".github/", ".devcontainer/")):
+            systems = set(re.findall(r"\b(?:debian|ubuntu|alpine):\d[\w.]*", (ROOT / name).read_text(encoding="utf-8")))
+            by_manager = {"debian:12"} if name == ".devcontainer/devcontainer.json" else set()
+            assert systems == tried.get(name, set()) | by_manager, f"{name}: nobody raises {systems}"
+    assert "devcontainer" in CONFIG["enabledManagers"]
 
 
 def test_no_dockerfile_names_an_image_itself() -> None:
@@ -142,6 +167,7 @@ def test_no_dockerfile_names_an_image_itself() -> None:
 def test_renovates_own_managers_have_the_rest() -> None:
     assert set(CONFIG["enabledManagers"]) == {
         "custom.regex",
+        "devcontainer",
         "github-actions",
         "gomod",
         "npm",

@@ -22,6 +22,9 @@ from stack.settings.environment import Environment
 
 if TYPE_CHECKING:
     import docker
+    from docker.models.containers import Container
+
+_MEASURE_HOST = (cadvisor.PART, node_exporter.PART)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,7 @@ def read_engine(
 ) -> Actual:
     """Ask the engine for all that is declared or belongs to this environment. say: gets the name of each container."""
     names, prefix = wanted.containers, f"{environment.prefix}-"
-    everything = client.containers.list(all=True, ignore_removed=True)
+    everything = _listed(client, environment)
     # Names of another environment, `staging-2`, begin like those of `staging`, but are not its own.
     environments = {each.labels.get(ENVIRONMENT_LABEL, "") for each in everything} - {environment.name}
     others = tuple(f"{PROJECT}-{each}-" for each in environments if each.startswith(f"{environment.name}-"))
@@ -61,6 +64,8 @@ def read_engine(
     by_id = {str(each.attrs["Id"]): str(each.name) for each in everything}
     volumes = wanted.volumes | wanted.files.keys()
     every_volume = {str(each.name): each.attrs for each in client.volumes.list()}
+    ours_measure = {f"{prefix}{part}" for part in _MEASURE_HOST}
+    measuring = [_program(each.attrs) for each in everything if each.name in ours_measure]
     inside: dict[str, str] = {}
     holds: dict[str, Sequence[str]] = {}
     above: dict[str, Sequence[str]] = {}
@@ -76,7 +81,7 @@ def read_engine(
         belongs = name in names or label == environment.name or (not label and ours(name))
         host = next((each for each in _hosts(attributes, by_id) if each in names), "")
         mounted = sorted(_mounted(attributes, every_volume) & volumes)
-        measures = name in names or _measures_host(name, label, attributes)
+        measures = name in names or (_measures_host(name, label, attributes) and _program(attributes) in measuring)
         folders = [] if measures else _above(attributes, every_volume, volumes)
         if not (belongs or of_networks & wanted.networks.keys() or host or mounted or folders):
             continue
@@ -122,6 +127,15 @@ def read_engine(
     )
 
 
+def _listed(client: docker.DockerClient, environment: Environment) -> list[Container]:
+    """Return all containers but those that keep the lock of a half done restore, and are never started."""
+    return [
+        each
+        for each in client.containers.list(all=True, ignore_removed=True)
+        if not (is_lock(str(each.name), environment.prefix) and each.attrs["State"]["Status"] == "created")
+    ]
+
+
 def _mounted(attributes: Mapping[str, Any], volumes: Mapping[str, Mapping[str, Any]]) -> set[str]:
     """Return the names of the volumes that a container mounts, also by their folder on the host.
 
@@ -159,9 +173,14 @@ def _folders(mount: Mapping[str, Any], volumes: Mapping[str, Mapping[str, Any]])
 
 
 def _measures_host(name: str, environment: str | None, attributes: Mapping[str, Any]) -> bool:
-    """Tell whether it is the part of another environment that measures the host, which it may read and not change."""
-    parts = {f"{PROJECT}-{environment}-{part}" for part in (cadvisor.PART, node_exporter.PART)}
+    """Tell whether it is called as the part of another environment that measures the host, and can only read there."""
+    parts = {f"{PROJECT}-{environment}-{part}" for part in _MEASURE_HOST}
     return name in parts and not any(mount.get("RW") for mount in attributes["Mounts"])
+
+
+def _program(attributes: Mapping[str, Any]) -> tuple[str, Any]:
+    """Return what a container runs. Name and labels are anybody's to choose, and an image has more than one program."""
+    return str(attributes["Image"]), attributes["Config"].get("Entrypoint")
 
 
 def _hosts(attributes: Mapping[str, Any], by_id: Mapping[str, str]) -> Iterator[str]:

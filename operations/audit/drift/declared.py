@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from operations.workspace.pulumi_state import CONTAINER, NETWORK, VOLUME
+from operations.workspace.pulumi_state import CONTAINER, NETWORK, SECRET_MARK, VOLUME
 from stack.spec.files import CARRIER_MOUNT
 
 _IMAGE = "docker:index/remoteImage:RemoteImage"
-SECRET_MARK = "4dabf18193072939515e22adb298388d"  # noqa: S105 - the key by which Pulumi's state marks a secret
 
 
 @dataclass(frozen=True, kw_only=True)

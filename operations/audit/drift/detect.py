@@ -24,7 +24,7 @@ from operations.engine.commands import execute
 from operations.engine.redaction import without
 from operations.errors import ProjectError
 from operations.lifecycle.prepare import prepare
-from operations.workspace.pulumi_state import every_generated_secret
+from operations.workspace.every_secret import every_secret
 from stack.parts.node_exporter import spec as node_exporter
 from stack.settings.environment import Environment
 
@@ -59,7 +59,7 @@ def find_drift(workspace: Workspace) -> list[Difference]:
             said = run.pulumi("preview", "--refresh", "--json", capture=True).stdout
         steps = json.loads(said[said.index("{") :])["steps"]
         findings += read_preview(steps, {each.name for each in findings}, typed)
-        secrets = every_generated_secret(deployment)
+        secrets = every_secret(run)
         findings = [replace(each, **_hidden(secrets, each.as_json())) for each in findings]
         if not _note(client, environment, len(findings)):
             reporter.say("node-exporter does not run: Prometheus is not told of this comparison")

@@ -14,6 +14,7 @@ from functools import partial
 
 from operations.checks.doctor.asked import EnvironmentAsked
 from operations.checks.doctor.at_boot import judge_addresses, judge_start
+from operations.checks.doctor.bucket import ask_bucket
 from operations.checks.doctor.host import (
     judge_clock,
     judge_disk,
@@ -30,7 +31,7 @@ from operations.checks.doctor.network import (
     judge_packet_filter,
     judge_public_name,
 )
-from operations.checks.doctor.outside import ask_mail_server, ask_telegram, write_to_bucket
+from operations.checks.doctor.outside import ask_mail_server, ask_telegram
 from operations.checks.doctor.ranges import judge_ranges
 from operations.checks.doctor.resolver import judge_resolver
 from operations.checks.doctor.secrets import judge_grafana_password, judge_secrets
@@ -56,7 +57,7 @@ def doctor(workspace: Workspace, *, seconds: float = 20) -> Report:
     try:
         environment = workspace.settings()
     except InvalidSettingsError as error:
-        wrong = Finding(check="settings", verdict=Verdict.FAILED, why=pasted.told(error))
+        wrong = Finding(check="settings", verdict=Verdict.FAILED, why=pasted.mistakes_to_fix(error))
         rest = Finding(check="everything else", verdict=Verdict.NOT_AVAILABLE, why="it follows from the settings")
         return Report(title=title, about=about, findings=[wrong, rest])
     with contextlib.ExitStack() as open_:
@@ -90,7 +91,7 @@ def every(asked: EnvironmentAsked) -> Iterator[Check]:
         "telegram": ask_telegram,
         "e-mail": ask_mail_server,
         "grafana password": judge_grafana_password,
-        "backup destination": write_to_bucket,
+        "backup destination": ask_bucket,
     }
     for name, ask in questions.items():
         yield Check(name=name, ask=partial(ask, asked))

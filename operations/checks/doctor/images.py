@@ -22,7 +22,7 @@ from stack.parts.grafana import spec as grafana
 def image_checks(asked: EnvironmentAsked) -> Iterator[Check]:
     """Yield a check for each image that `up` needs; an image that an earlier run built instead counts as well."""
     declared = asked.workspace.settings(on_this_machine=False)
-    wanted = {name: declared.image(name) for name in third_party_images(declared)}  # type: ignore[arg-type] # known ones
+    wanted = {name: declared.image(name) for name in third_party_images(declared)}
     configured = declared.settings.images
     wanted |= {name: image for name in type(configured).model_fields if (image := getattr(configured, name))}
     for name in ("api", "worker", "frontend"):

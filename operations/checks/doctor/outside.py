@@ -1,9 +1,8 @@
-"""Checks of `doctor` on services outside: Telegram, the mail server and the bucket of the backups."""
+"""Checks of `doctor` on services outside: Telegram and the mail server."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import smtplib
 import ssl
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from functools import partial
 
 import httpx
 
-from operations.checks.doctor.asked import EnvironmentAsked, last_of
+from operations.checks.doctor.asked import EnvironmentAsked
 from operations.errors import FailedError, NotConfiguredError, UnavailableError
 from operations.workspace import pasted
 from stack.common.names import PROJECT
@@ -22,7 +21,7 @@ from stack.settings.monitoring import Email
 
 _SMTPS = 465
 _REFUSED_FOR_NOW, _REFUSED = 400, 500
-_OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
+_OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
 
 
 def ask_telegram(asked: EnvironmentAsked) -> str:
@@ -30,7 +29,7 @@ def ask_telegram(asked: EnvironmentAsked) -> str:
     telegram = asked.environment.settings.alertmanager.telegram
     if telegram is None:
         raise NotConfiguredError(f"{key_of('alertmanager', 'telegram')} is not set")
-    _refuse_short(httpx.URL(telegram.api_url).host)
+    refuse_short(httpx.URL(telegram.api_url).host)
     bot = f"{telegram.api_url}/bot{asked.secret('telegramBotToken')}"
     # No proxy from this machine's variables: AlertManager uses none either.
     with httpx.Client(timeout=asked.seconds / 2, trust_env=False) as client:
@@ -63,7 +62,7 @@ def ask_telegram(asked: EnvironmentAsked) -> str:
     return f"@{name} is let in, and may write to the chat {telegram.chat_id}{where}"
 
 
-def _refuse_short(host: str) -> None:
+def refuse_short(host: str) -> None:
     """Raise FailedError for a name without a dot: this machine may add its search domain, but containers have none."""
     if "." not in host and ":" not in host and host != "localhost":
         raise FailedError(f"containers do not know the search domain of their host: write the whole name of {host}")
@@ -83,7 +82,7 @@ def ask_mail_server(asked: EnvironmentAsked) -> str:
     if email is None:
         raise NotConfiguredError(f"{key_of('alertmanager', 'email')} is not set")
     host, _, port = email.smarthost.partition(":")
-    _refuse_short(host)
+    refuse_short(host)
     tls = int(port) == _SMTPS
     try:
         # Without a context of ours Python accepts every certificate, and AlertManager does not.
@@ -125,43 +124,3 @@ def _may_send(server: smtplib.SMTP, email: Email) -> None:
             hello = f"; it was greeted by the name in {key_of('alertmanager', 'email', 'hello')}"
             raise FailedError(text + hello) if code >= _REFUSED else UnavailableError(f"{text}, for now")
     server.rset()
-
-
-def write_to_bucket(asked: EnvironmentAsked) -> str:
-    """Write one small object beside the copies, always under the same name, since a good key may not delete objects."""
-    offsite = asked.environment.offsite
-    if offsite is None:
-        raise NotConfiguredError(f"{key_of('backup', 'offsite')} is not set: the backups stay on that machine")
-    _refuse_short(httpx.URL(offsite.endpoint).host)
-    prefix = offsite.prefix or f"{PROJECT}-{asked.environment.name}"
-    url = f"{offsite.endpoint.rstrip('/')}/{offsite.bucket}/{prefix}/doctor"
-    keys = f"{asked.secret('s3AccessKeyId')}:{asked.secret('s3SecretAccessKey')}"
-    body = "written by samokoder doctor"
-    options = {
-        "url": url,
-        "user": keys,
-        "aws-sigv4": f"aws:amz:{offsite.region}:s3",
-        "request": "PUT",
-        "data-binary": body,
-        "header": f"x-amz-content-sha256: {hashlib.sha256(body.encode()).hexdigest()}",
-        "write-out": "\n%{http_code}",
-        "max-time": f"{asked.seconds / 2:g}",
-    }
-    # curl reads the keys from standard input, because every user of the host can read a command line.
-    config = "silent\nshow-error\n" + "".join(f"{name} = {_quoted(text)}\n" for name, text in options.items())
-    done = asked.run("curl", "--config", "-", given=config)
-    if done.returncode:
-        raise FailedError(f"{offsite.endpoint} cannot be spoken to from the engine's host: {last_of(done.stderr)}")
-    answer, _, status = done.stdout.rpartition("\n")
-    if int(status) == _FORBIDDEN:
-        raise FailedError(f"{offsite.endpoint} refuses the keys, or their right to write to {offsite.bucket}/{prefix}")
-    if int(status) == _NOT_FOUND:
-        raise FailedError(f"{offsite.endpoint} has no bucket {offsite.bucket}")
-    if int(status) != _OK:
-        raise FailedError(f"{offsite.endpoint} answers {status}: {' '.join(answer.split())[:200]}")
-    return f"{url} was written"
-
-
-def _quoted(text: str) -> str:
-    """Quote a value for curl's configuration file."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

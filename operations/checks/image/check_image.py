@@ -163,7 +163,15 @@ def _throw_away_secrets(environment: Environment, spec: ServiceSpec) -> dict[str
 
 def _servers(environment: Environment) -> list[ServiceSpec]:
     """Describe PostgreSQL, Redis, postgres-roles and redis-users."""
-    return [part.spec(environment) for part in (postgres, redis, postgres_roles, redis_users)]
+    database = postgres.spec(environment)
+    # Nobody needs its data afterwards, so it does not wait for its disk.
+    at_first = f"{database.environment['POSTGRES_INITDB_ARGS']} --no-sync"
+    database = replace(
+        database,
+        command=(*database.command, "-c", "fsync=off"),
+        environment={**database.environment, "POSTGRES_INITDB_ARGS": at_first},
+    )
+    return [database, *(part.spec(environment) for part in (redis, postgres_roles, redis_users))]
 
 
 def _bring_up_servers(

@@ -53,11 +53,12 @@ _CANNOT_START = 127
 TELLING_LENGTH = 12
 _FERNET_SAYS = "Fernet key must be 32"
 
-# For the migrations, tried in this order: the first way that succeeds shows which requirement they failed.
+# For the migrations, tried in this order: the first way that succeeds shows which requirement they failed. More images
+# read their secrets from variables than need root.
 _LENIENT = (
-    Way(unhardened=True),
     Way(secrets_in_environment=True),
     Way(secrets_in_environment=True, fernet=True),
+    Way(unhardened=True),
     Way(unhardened=True, secrets_in_environment=True, fernet=True),
 )
 
@@ -178,7 +179,7 @@ class Starting:
         self.watch([strict], task, seconds=_ALONE_SECONDS, patient=False)
         if strict.is_up(port=port):
             return STRICT, strict, None
-        ways = self._easy(without_login=False)
+        ways = self._easy()
         # Redis may have refused the strict start already, but the image may log in where its secrets are variables.
         refused, alone = bool(self.refused()), time.monotonic() - strict.began
         lives = dict(zip(ways, at_once(self.start, ways), strict=True))
@@ -187,11 +188,7 @@ class Starting:
         up = any(life.is_up(port=port) for life in (strict, *lives.values()))
         if not up and self.environment.settings.redis.login != "none":
             task.detail = "once more, with a Redis that wants no login"
-            at_once(self.end, lives.values())
-            self.let_in(True)
-            ways = self._easy(without_login=True)
-            lives = dict(zip(ways, at_once(self.start, ways), strict=True))
-            self.watch([*lives.values()], task)
+            lives = self._without_login(lives, task)
         way = next((way for way, life in lives.items() if life.is_up(port=port)), None)
         if strict.is_up(port=port) or (way is None and strict.exit_code is None):
             at_once(self.end, lives.values())
@@ -205,7 +202,26 @@ class Starting:
         at_once(self.end, lives.values())
         return (*(self._strictest(way, lenient, task) if lenient.is_up(port=port) else (way, lenient)), strict)
 
-    def _easy(self, *, without_login: bool) -> list[Way]:
+    def _without_login(self, before: Mapping[Way, Life], task: Task) -> dict[Way, Life]:
+        """Start the image again, with a Redis that accepts everybody; return its ways and containers.
+
+        before: those with a login, of which none came up. What did not end by itself then is more promising, so the
+        others are started only where that does not come up either.
+        """
+        ran = [way for way, life in before.items() if self.is_running(life)]
+        at_once(self.end, before.values())
+        self.let_in(True)
+        lives: dict[Way, Life] = {}
+        for some in (ran, [way for way in before if way not in ran]):
+            ways = [replace(way, without_login=True) for way in some]
+            started = at_once(self.start, ways)
+            self.watch(started, task)
+            lives |= zip(ways, started, strict=True)
+            if any(life.is_up(port=self.port is not None) for life in started):
+                break
+        return lives
+
+    def _easy(self) -> list[Way]:
         """Return the most lenient ways: one for each combination of where secrets are and which form the key has."""
         files = self.part.secrets_as == "files" and not self.spec.secret_environment
         return [
@@ -214,7 +230,6 @@ class Starting:
                 secrets_in_environment=variables,
                 own_command=bool(self.own_command),
                 fernet=fernet,
-                without_login=without_login,
             )
             for fernet in ((False,) if self.environment.settings.fernet else (False, True))
             for variables in ((False, True) if files else (False,))
@@ -236,6 +251,11 @@ class Starting:
         found = way.only(needed)
         if found.unhardened and folders and lives["writable"].is_up(port=port):
             found = replace(found, unhardened=False, writable=folders)
+        there = next((name for name, tried in ways.items() if tried == found and lives[name].is_up(port=port)), None)
+        if there:  # it runs already
+            life = lives.pop(there)
+            at_once(self.end, [*lives.values(), lenient])
+            return found, life
         at_once(self.end, lives.values())
         if found == way:
             return way, lenient
@@ -258,10 +278,12 @@ class Starting:
     ) -> None:
         """Look until each container is up or has ended, or the time is over; it is shortened once one of them is up.
 
-        patient: False shortens the time also once Redis has refused the image, which then does not come up. enough:
-        once this container is up, no other is waited for.
+        patient: False shortens the time also once Redis has refused the image, which then does not come up: to some
+        seconds, since another container may log in, and to none where Redis goes on to refuse the last one of several.
+        enough: once this container is up, no other is waited for.
         """
         began, port = time.monotonic(), self.port is not None
+        of_last: int | None = None
         end = began + (min(seconds, self.timeout) if seconds else self.timeout)
         waiting, over = list(lives), False
         while waiting and not over:
@@ -280,8 +302,11 @@ class Starting:
                     answers = f"/health answers {life.health}" if life.listens else f"no answer on port {self.port} yet"
                     task.detail = answers
             over = over or (enough is not None and enough.is_up(port=port))
-            if not patient and self.refused():
-                end, patient = min(end, time.monotonic() + _LEAST_SECONDS), True
+            if not patient and (count := sum(self.refused().values())):
+                goes_on = of_last is not None and count > of_last
+                end = min(end, time.monotonic() + (0 if goes_on else _LEAST_SECONDS))
+                if of_last is None and len(waiting) == 1 < len(lives):
+                    of_last = count
             time.sleep(TURN_SECONDS)
 
     def look(self, life: Life) -> None:

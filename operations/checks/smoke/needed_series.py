@@ -7,14 +7,13 @@ An alert on a series that nothing exposes never fires, although every target is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from operations.checks.report import Check
 from operations.errors import FailedError, UnavailableError
 from stack import series
 from stack.monitoring.metrics import Metric
-from stack.parts.alertmanager.routing import integrations
 from stack.parts.api.metrics import METRICS
 from stack.parts.backup import rules as backups
 from stack.parts.backup import spec as backup
@@ -25,6 +24,7 @@ from stack.parts.grafana import spec as grafana
 from stack.parts.prometheus import spec as prometheus
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
+from stack.spec.service import ServiceSpec
 
 if TYPE_CHECKING:
     from operations.checks.smoke.asked import StackAsked
@@ -41,25 +41,11 @@ _DOWN = (
 _SHOWN = 8
 
 
-def may_be_missing(environment: Environment) -> Mapping[str, str]:
-    """Return pattern of a series' name -> why a healthy stack may lack the series."""
-    settings = environment.settings
-    public = [*settings.blackbox_exporter.urls, *([settings.ingress.url] if settings.ingress.domain else [])]
-    found = {
-        r"backup_(restore_test|verify_last)_.*": "the first drill and the first verification come in their time",
-        r"backup:size_bytes:.*": "it takes a sample at each full hour",
-        r"stack_drift_.*": "nobody has compared yet what runs with what is declared",
-        "node_disk_io_time_seconds_total": "not every host counts its disks",
-        r"container_fs_.*": "not every kernel counts the input and output of control groups",
-    }
-    if environment.offsite is None:
-        found[r"backup_offsite_last_.*"] = "no bucket is configured"
-    if not any(url.startswith("https:") for url in public):
-        found[r"probe(_ssl|:tls)_.*"] = "no address with TLS is probed"
+def may_be_missing(environment: Environment, parts: Iterable[ServiceSpec]) -> Mapping[str, str]:
+    """Return pattern of a series' name -> why a healthy stack may lack the series. parts: every part that runs."""
+    found = {pattern: why for spec in parts for pattern, why in spec.may_lack.items()}
     if grafana.PART in environment.absent:
         found[r"grafana_.*"] = "this host cannot get Grafana"
-    if not integrations(environment):
-        found[r"alertmanager_notification.*"] = "nobody is to be told"
     return found
 
 
@@ -114,10 +100,10 @@ def _missing(asked: StackAsked, read: series.Readers) -> tuple[list[str], int]:
 
     Raises UnavailableError where something is missing while a part cannot be measured.
     """
-    excused = list(may_be_missing(asked.environment))
+    excused = list(may_be_missing(asked.environment, asked.parts))
     row = asked.rows.get(backup.PART)
     if row is None or (row.uptime_seconds or 0) < seconds(backups.FIRST):
-        excused.append("(backup|wal)_.*")  # the first backup brings them
+        excused.append("(backup|wal)[_:].*")  # the first backup brings them
     # A team's own image may lack metrics of the contract; the check of that part judges the required ones.
     excused += [name for metric in METRICS for name in _names(metric)]
     # ALERTS has a series only for alerts that fire: in a healthy stack that is Watchdog, which may not have begun.

@@ -69,11 +69,14 @@ def mounted_at(client: docker.DockerClient, project: str, path: str) -> str:
     return next(iter(places), "")
 
 
-def keys_of(client: docker.DockerClient, project: str, names: Mapping[str, str] = KEYS) -> dict[str, str]:
+def keys_of(
+    client: docker.DockerClient, project: str, names: Mapping[str, str] = KEYS, *, of: str = "", again: str = ""
+) -> dict[str, str]:
     """Return the keys in the environment of a project's containers: name of the secret in this stack -> value.
 
-    names: those secrets -> their names there. Raises ProjectError where there is no container, or two containers have
-    different values of one key.
+    names: those secrets -> their names there. of: the container whose value is taken where they have different ones of
+    one key. again: the command, as it is typed, that another `of` is added to. Raises ProjectError where there is no
+    container, and where two have different values of one key and none of them is chosen.
     """
     containers = _containers(client, project)
     if not containers:
@@ -81,11 +84,44 @@ def keys_of(client: docker.DockerClient, project: str, names: Mapping[str, str] 
             f"There is no container of {project} on this engine any more, so nobody knows its keys but its .env: set "
             f"them by hand (docs/migrating-from-compose.md)."
         )
-    found = {secret: _values(containers, name) for secret, name in names.items()}
-    for secret, values in found.items():
-        if len(values) > 1:
-            raise ProjectError(f"Two containers of {project} have different values of {names[secret]}: set it by hand.")
-    return {secret: value for secret, values in found.items() for value in values}
+    there = [str(each.name) for each in containers]
+    if of and of not in there:
+        raise ProjectError(f"{project} has no container {of} on this engine. It has: {', '.join(sorted(there))}.")
+    found = {secret: _holders(containers, name) for secret, name in names.items()}
+    chosen = {
+        secret: value
+        for secret, holders in found.items()
+        for value, who in holders.items()
+        if len(holders) == 1 or of in who
+    }
+    if unclear := {names[secret]: holders for secret, holders in found.items() if holders and secret not in chosen}:
+        raise ProjectError(_unclear(project, unclear, again))
+    return chosen
+
+
+def _unclear(project: str, found: Mapping[str, Mapping[str, Sequence[str]]], again: str) -> str:
+    """Say which containers have which values. found: name of a key -> value -> containers. again: as for `keys_of`."""
+    lines = [
+        f"  {name}: {'; another one: '.join(', '.join(sorted(who)) for who in holders.values())}"
+        for name, holders in sorted(found.items())
+    ]
+    one = min(next(iter(holders.values()))[0] for holders in found.values())
+    return "\n".join(
+        [
+            f"Containers of {project} have different values of one key, so nothing was written:",
+            *lines,
+            f"Name the container whose values opened what is stored: {again} ARGS='--keys --keys-of {one}'",
+        ]
+    )
+
+
+def _holders(containers: Iterable[Container], name: str) -> dict[str, list[str]]:
+    """Return each value that containers have of a variable -> the names of those containers."""
+    found: dict[str, list[str]] = {}
+    for each in containers:
+        for value in _values([each], name):
+            found.setdefault(value, []).append(str(each.name))
+    return found
 
 
 def _values(containers: Iterable[Container], name: str) -> set[str]:
@@ -114,9 +150,10 @@ def _looks_secret(name: str, value: str) -> bool:
     return bool(_URL_WITH_LOGIN.match(value))
 
 
-def bring_keys(workspace: Workspace, project: str) -> str:
+def bring_keys(workspace: Workspace, project: str, *, of: str = "") -> str:
     """Write the keys of a project into the environment's stack file, encrypted; return what is to be done now.
 
+    of: the container whose value is taken where the project's containers have different ones of one key.
     A key that is already configured stays, and a key that this stack refuses is left out. Each of
     `samokoder:applicationSecrets` is such a key, too. Raises ProjectError where APP_SECRET_KEY is refused, and writes
     no key then: the stored data cannot be read without it.
@@ -126,7 +163,7 @@ def bring_keys(workspace: Workspace, project: str) -> str:
     names = {**KEYS, **{name: name for name in listed}}
     client = workspace.client()
     try:
-        found = keys_of(client, project, names)
+        found = keys_of(client, project, names, of=of, again=workspace.typed(f"import-compose PROJECT={project}"))
         unlisted = _unlisted_secrets(client, project, names.values())
     finally:
         client.close()

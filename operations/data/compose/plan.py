@@ -38,11 +38,12 @@ class ImportPlan:
     def read(cls, path: Path) -> ImportPlan | None:
         """Return the plan of an unfinished import; None: there is none. Raises ProjectError for an unreadable one."""
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            text = stack_file.written(path)
+            if text is None:
+                return None
+            raw = json.loads(text)
             sources = tuple(Source(**source) for source in raw["sources"])
             return cls(**raw | {"sources": sources, "done": tuple(raw["done"]), "told": tuple(raw["told"])})
-        except FileNotFoundError:
-            return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise unreadable(path, "import", error) from None
 

@@ -36,6 +36,9 @@ class RestoreActions(Protocol):
     def bring_up(self, server: Server) -> None:
         """Create the server with an empty data volume, if it has no container because its volume was lost."""
 
+    def complete(self, fields: Sequence[str]) -> None:
+        """Create these parts where one has no container: `up` made none while the server did not start on its data."""
+
     def make(self, volume: str) -> None:
         """Create a volume, if it does not exist."""
 
@@ -71,8 +74,11 @@ class RestoreActions(Protocol):
     def release(self, volume: str) -> None:
         """Let a server start on a volume that a replacement was copied into; a second call does nothing."""
 
-    def stop(self, fields: Sequence[str]) -> None:
-        """Stop all containers of these parts, and wait until they have ended."""
+    def stop(self, fields: Sequence[str]) -> tuple[str, ...]:
+        """Stop all containers of these parts, and wait until they have ended.
+
+        Return those of them that ran, or that somebody started and stopped since the last call.
+        """
 
     def start(self, fields: Sequence[str]) -> None:
         """Start all containers of these parts, and wait until they are healthy."""

@@ -26,7 +26,7 @@ from operations.data.restore.request import LATEST, OFFSITE, Server, Wanted
 from operations.data.volume_names import BEFORE, IMPORTED
 from operations.errors import ProjectError
 from operations.workspace import stack_file
-from operations.workspace.lock import half_by_steps
+from operations.workspace.lock import PASSWORD, half_by_steps, owes_by_steps
 from operations.workspace.workspace import Workspace
 from stack.settings.environment import Environment
 
@@ -80,13 +80,27 @@ class Journal:
     @property
     def owes_password(self) -> bool:
         """Whether PostgreSQL may lack this stack's superuser's password: what was put in place has its own."""
-        put = self.replaced and self.wanted.server == "postgres"
-        return (put or self.foreign) and "start" not in self.done
+        return owes_by_steps(foreign=self.foreign, done=self.done)
+
+    def with_password(self) -> Journal:
+        """Return the journal once PostgreSQL has this stack's superuser's password."""
+        return replace(self, done=(*self.done, PASSWORD))
 
     @property
     def way_back(self) -> str:
         """The volume that an undo puts back. It exists once the data is touched."""
         return self.before or self.aside[-1]
+
+    @property
+    def aside_of_half(self) -> tuple[str, ...]:
+        """Volumes with the earlier data of the server that alone may be half replaced; the last is the way back.
+
+        One server is replaced after the other: those before it have all of the new data, those after it the earlier.
+        """
+        server = next((each for each in self.servers if f"put-{each}" not in self.done), None)
+        own = [each for each in self.aside if Wanted(source=each).server == server]
+        own.sort(key=lambda volume: volume == self.before)
+        return tuple(own)
 
     @property
     def imports(self) -> bool:
@@ -121,9 +135,9 @@ class Journal:
         if self.half:
             if asked == self.wanted:
                 return self
-            if asked.source in self.aside and self.servers == (asked.server,):
+            if asked.source in self.aside_of_half:
                 # The replacement may be lost; the earlier data was set aside complete, and no write came since.
-                return replace(self, wanted=asked, copied=())
+                return replace(self, wanted=asked, copied=(), aside=self.aside_of_half)
             raise ProjectError(f"{self.unfinished(environment)}. Then this one.")
         if (
             FETCH in self.done
@@ -139,12 +153,13 @@ class Journal:
     def read(cls, path: Path) -> Journal | None:
         """Return the journal of an unfinished restore; None: none. Raises ProjectError for one that cannot be read."""
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            text = stack_file.written(path)
+            if text is None:
+                return None
+            raw = json.loads(text)
             raw.pop("half", None)
             lists = {name: tuple(raw.get(name, ())) for name in ("done", "aside", "kept", "copied")}
             return cls(**raw | lists | {"wanted": Wanted(**raw["wanted"])})
-        except FileNotFoundError:
-            return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise unreadable(path, "restore", error) from None
 
@@ -175,7 +190,7 @@ def of_earlier_version(environment: Environment, path: Path) -> Journal | None:
         servers = [server for server in journal.servers if f"keep-{server}" in journal.done]
         aside = tuple(f"{environment.prefix}-{server}{BEFORE}{journal.stamp}" for server in servers)
         journal = replace(journal, aside=aside, kept=aside)
-    if journal.touched and journal.aside and "copied" not in json.loads(path.read_text(encoding="utf-8")):
+    if journal.touched and journal.aside and "copied" not in json.loads(stack_file.written(path) or "{}"):
         journal = replace(journal, before=journal.aside[-1])
     return journal
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -64,6 +64,8 @@ class EngineRestore:
     reporter: Reporter
     up: Callable[[], None]
     """Brings the environment up, with empty data volumes where they were lost."""
+    _starts: dict[str, str] = field(default_factory=dict)
+    """Container -> when it was last started, as `stop` saw it."""
 
     def data_of(self, server: Server) -> str:
         """Return the volume that the server's container mounts; without a container, the one that it will mount."""
@@ -79,9 +81,14 @@ class EngineRestore:
         if not self.there(server):
             self.up()
 
-    def there(self, server: Server) -> bool:
-        """Tell whether the server has a container."""
-        return bool(containers.of_fields(self.client, self.environment, [server]))
+    def complete(self, fields: Sequence[str]) -> None:
+        """Call `up`, which creates every part that is missing."""
+        if not all(map(self.there, self.environment.running().keys() & {*fields})):
+            self.up()
+
+    def there(self, name: str) -> bool:
+        """Tell whether a part has a container. name: its field of the settings."""
+        return bool(containers.of_fields(self.client, self.environment, [name]))
 
     def make(self, volume: str) -> None:
         """Create a volume; the engine returns an existing one unchanged."""
@@ -147,9 +154,18 @@ class EngineRestore:
         if volume in engine_volumes.volume_names(self.client):
             self._shell(RELEASE, {"/volume": (volume, False)}, "/volume")
 
-    def stop(self, fields: Sequence[str]) -> None:
+    def stop(self, fields: Sequence[str]) -> tuple[str, ...]:
         """Stop them in parallel, each with its own stop timeout."""
-        containers.stop(self.client, self.environment, fields, self.reporter)
+        listed = containers.stop(self.client, self.environment, fields, self.reporter)
+        ran = set[str]()
+        for each in listed:
+            name, at = str(each.id), str(each.attrs["State"]["StartedAt"])
+            if containers.runs(each) or self._starts.get(name, at) != at:
+                ran.add(each.labels[PART_LABEL])
+                # One in a restart loop may have started once more between the list and its stop.
+                each.reload()
+            self._starts[name] = str(each.attrs["State"]["StartedAt"])
+        return tuple(name for name in fields if ran & set(self.environment.parts_of(name)))
 
     def start(self, fields: Sequence[str]) -> None:
         """Start them all, then wait; raises ProjectError for one that is not healthy within its timeout."""
@@ -215,9 +231,17 @@ class EngineRestore:
         """
         from docker.types import Mount  # noqa: PLC0415 - the SDK takes its time
 
-        like = containers.find(self.client, self.environment, backups.PART).attrs
         # PostgreSQL runs on the restored data: it gets the files of the part `drill`, which have settings but no key.
         drill = [] if online else containers.of_fields(self.client, self.environment, ["drill"])
+        # `up` makes no backup container where PostgreSQL or Redis does not start. The drill has the same image.
+        there = containers.of_fields(self.client, self.environment, [backups.PART]) or drill
+        if online and not there:
+            raise ProjectError(
+                "The bucket is read with the keys of the part 'backup', which has no container: "
+                f"`{typed(self.environment.name, 'up')}` makes it once PostgreSQL and Redis run. Restore a backup of "
+                f"this machine first, which needs no such container: {typed(self.environment.name, 'backups')}"
+            )
+        like = (there[0] if there else containers.find(self.client, self.environment, backups.PART)).attrs
         files = drill[0].attrs if drill else like
         host = like["HostConfig"]
         mounts = [Mount(path, name, read_only=fixed) for path, (name, fixed) in volumes.items()]

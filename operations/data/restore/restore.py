@@ -53,6 +53,7 @@ def _restore(
     path = journal_path(workspace)
     say = workspace.reporter.say
     with lock.held(workspace, "restore") as locked, on_engine.engine_of(environment, locked, up) as hands:
+        lock.keep_from_prune(hands.client, locked)
         before = of_earlier_version(environment, path)
         journal = before.after_words(asked, environment.name) if before else None
         if journal and journal.imports and not importing:

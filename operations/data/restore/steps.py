@@ -16,7 +16,11 @@ from operations.data.restore.server_users import BACKUP, USERS
 from operations.data.volume_names import BEFORE, RESTORED
 from operations.errors import ProjectError
 from operations.workspace import stack_file
+from operations.workspace.lock import PASSWORD
 from stack.settings.environment import Environment
+
+_COPIES = 3
+"""Times that a server's data is copied where somebody starts the server during the copy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +32,14 @@ class Restored:
     """Volumes with the earlier data; the last one is that of the requested server."""
 
     undo: str
-    """What to type to put the earlier data back."""
+    """What to type to put the earlier data back; empty where that is incomplete, as damaged data may be."""
 
     def __str__(self) -> str:
         """Return the message for the person."""
+        back = f"To put it back: {self.undo}" if self.undo else "It was incomplete, so nothing puts it back."
         return (
             f"Restored: {self.wanted}. What was there before is in {' and '.join(self.set_aside)}, until you remove "
-            f"it. To put it back: {self.undo}"
+            f"it. {back}"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -58,9 +63,15 @@ class Restore:
 
     @property
     def _users(self) -> tuple[tuple[str, ...], ...]:
-        users = USERS[self.journal.wanted.server]
-        also = "backup" in self.journal.servers and BACKUP not in users
-        return (*users, BACKUP) if also else users
+        servers = {*self.journal.servers, *self._stopped_servers}
+        users = tuple(group for server in USERS if server in servers for group in USERS[server] if group != BACKUP)
+        return (*users, BACKUP) if servers & {"backup", "postgres"} else users
+
+    @property
+    def _stopped_servers(self) -> list[Server]:
+        """Return the other servers that this restore has stopped, before its request became that of a way back."""
+        stopped = {Wanted(source=volume).server for volume in self.journal.kept} - {*self.journal.servers}
+        return [each for each in DATA if each in stopped]
 
     def steps(self) -> list[tuple[str, str, Callable[[], None]]]:
         """Return key, title and function of each step. No data in use changes before the first `put`.
@@ -95,12 +106,11 @@ class Restore:
                 self.say(f"[{number}/{len(steps)}] {title}")
                 do()
                 self._note(replace(self.journal, done=(*self.journal.done, key)))
+        journal = self.journal
+        restored = Restored(wanted=journal.wanted, set_aside=journal.aside, undo=self._undo(journal.way_back))
         self.noted()
         self.forget()
-        aside = self.journal.aside
-        return Restored(
-            wanted=self.journal.wanted, set_aside=aside, undo=self._typed(f"restore FROM={self.journal.way_back}")
-        )
+        return restored
 
     def _typed(self, words: str) -> str:
         return typed(self.environment.name, words)
@@ -127,9 +137,7 @@ class Restore:
         again -= {FETCH, "check", "restore"}
         if FETCH in journal.done and not self.hands.whole(self._new("backup"), "backup"):
             again.add(FETCH)
-        newest = asked.mend or (asked.backup == LATEST and asked.source != OFFSITE)
-        moves = newest and not journal.touched and not journal.lost
-        if moves or ("restore" in journal.done and not self.hands.whole(self._new(asked.server), asked.server)):
+        if self._moves or ("restore" in journal.done and not self.hands.whole(self._new(asked.server), asked.server)):
             again |= {"check", "restore"}
         for server in journal.servers if journal.touched else ():
             # The journal says that the replacement began, but the data is complete: a server may have written to it.
@@ -138,22 +146,37 @@ class Restore:
                 again.add(f"keep-{server}")
         return tuple(key for key in journal.done if key not in again)
 
+    @property
+    def _moves(self) -> bool:
+        """Whether what is restored is to have all that was written until the parts were stopped."""
+        asked, journal = self.journal.wanted, self.journal
+        newest = bool(asked.mend) or (asked.backup == LATEST and asked.source != OFFSITE)
+        return newest and not journal.touched and not journal.lost
+
     def after_failure(self) -> str:
         """Return what has become of the data, and what to type now."""
         if not self.journal.done and not self.journal.stopped:
             return "Nothing was stopped or changed."
         again = self.journal.again(self.environment.name)
         if self.journal.half:
-            back = "".join(f". Or back: {self._typed(f'restore FROM={each}')}" for each in self._way_back())
+            back = "".join(f". Or back: {undo}" for undo in map(self._undo, self.journal.aside_of_half[-1:]) if undo)
             return f"The data is half replaced. When that is put right, this goes on: {again}{back}"
         if self.journal.replaced:
-            back = self._typed(f"restore FROM={self.journal.way_back}")
-            return f"The data is replaced. When that is put right: {again}. Or back: {back}"
+            back = f". Or back: {undo}" if (undo := self._undo(self.journal.way_back)) else ""
+            return f"The data is replaced. When that is put right: {again}{back}"
         ups = f"; `{self._typed('up')}` starts what was stopped" if self.journal.stopped else ""
         return f"No data was changed. It goes on: {self._typed('restore')}. Or ask for another{ups}."
 
-    def _way_back(self) -> tuple[str, ...]:
-        return (self.journal.way_back,) if self.journal.aside and len(self.journal.servers) == 1 else ()
+    def _undo(self, volume: str) -> str:
+        """Return what to type to put the earlier data back; empty where that would be refused as incomplete."""
+        import docker.errors  # noqa: PLC0415 - the SDK takes its time
+        import requests  # noqa: PLC0415 - as above
+
+        try:
+            whole = self.hands.whole(volume, Wanted(source=volume).server)
+        except (ProjectError, docker.errors.DockerException, requests.exceptions.RequestException):
+            whole = True  # the engine may be what failed before, and that is what a person has to read
+        return self._typed(f"restore FROM={volume}") if whole else ""
 
     def forget(self) -> None:
         """Remove the temporary volumes and the journal. What was set aside stays."""
@@ -259,8 +282,20 @@ class Restore:
         self._stop()
         before = self._before(server)
         self.hands.make(before)
-        self.hands.copy(self.hands.data_of(server), before, whole=None)
+        for _ in range(_COPIES):
+            self.hands.copy(self.hands.data_of(server), before, whole=None)
+            # A part that ran during the copy may have written to files that were copied already.
+            if not self._stopped_writers(server):
+                break
+            self.say(f"Somebody has started what writes to {server}'s data. It is stopped, and the data copied again")
+        else:
+            raise _started(server)
         self._note(replace(self.journal, kept=(*self.journal.kept, before)))
+
+    def _stopped_writers(self, server: Server) -> bool:
+        """Stop all parts again; tell whether one ran since the last stop that writes to a server's data volume."""
+        writers = {name for group in USERS[server] for name in group} if server == "workspace" else {server}
+        return bool(writers & {*self._stop()})
 
     def _kept(self, server: Server) -> bool:
         """Tell whether the last volume that a server's data was set aside in is there and complete."""
@@ -269,44 +304,63 @@ class Restore:
         return bool(own) and self.hands.whole(own[-1], server)
 
     def _put(self, server: Server) -> None:
-        self._stop()  # again: somebody may have brought the stack up since an interruption
+        wrote = self._stopped_writers(server)  # somebody may have started parts by hand
         data, copied = self.hands.data_of(server), self.journal.copied
         if server in copied:
             self.hands.release(data)
             if self.hands.whole(data, server):
                 return
-        elif self.hands.whole(data, server) and not self._kept(server):
-            # Somebody's prune may have removed what was set aside: no container holds it, and a step may take hours.
+        # Somebody's prune may have removed what was set aside: no container holds it, and a step may take hours.
+        if self.hands.whole(data, server) and (wrote or not self._kept(server)):
             self._keep(server)
+            if self._stopped_writers(server):
+                raise _started(server)
         others = tuple(each for each in copied if each != server)
-        self._note(replace(self.journal, touched=True, copied=others))
+        done = tuple(key for key in self.journal.done if key != PASSWORD)  # what comes now has another one
+        self._note(replace(self.journal, touched=True, copied=others, done=done))
         self.hands.copy(self._replacement(server), data, whole=server)
         # This is noted before a server can start: after an interruption here the copy would look like the earlier data.
         self._note(replace(self.journal, copied=(*others, server)))
         self.hands.release(data)
 
     def _start(self) -> None:
-        server, owes = self.journal.wanted.server, self.journal.owes_password
-        self.hands.start([server, "postgres"] if owes and server != "postgres" else [server])
+        owes = self.journal.owes_password
+        servers = [self.journal.wanted.server, *self._stopped_servers, *(["postgres"] if owes else [])]
+        self.hands.start(list(dict.fromkeys(each for each in servers if each != "backup" or len(servers) == 1)))
         if owes:
             # A restored database has its old stack's superuser password; only postgres-roles uses it, and needs ours.
             self.hands.own_password()
+            self._note(self.journal.with_password())
         for group in self._users:
             self.hands.start(group)
+        self.hands.complete([part for group in self._users for part in group])
 
-    def _stop(self) -> None:
-        """Stop the parts that use the server, then the server, then the backup server, which so gets all of the WAL."""
+    def _stop(self) -> tuple[str, ...]:
+        """Stop the parts that use the server, then the server, then the backup server, which so gets all of the WAL.
+
+        Return those that ran.
+        """
         self._note(replace(self.journal, stopped=True))
         users = [part for group in self._users for part in group]
-        self.hands.stop([part for part in users if part not in BACKUP])
-        self.hands.stop([self.journal.wanted.server])
-        self.hands.stop([part for part in users if part in BACKUP])
+        ran = self.hands.stop([part for part in users if part not in BACKUP])
+        ran += self.hands.stop([self.journal.wanted.server])
+        ran += self.hands.stop([part for part in users if part in BACKUP])
+        if self._moves and "restore" in self.journal.done and self.journal.wanted.server in ran:
+            raise _started(self.journal.wanted.server)  # what was written to it is not in what is to be put in place
+        return ran
 
 
 def refuse_incomplete(hands: RestoreActions, volume: str, server: Server) -> None:
     """Raise ProjectError for a volume that is not a complete copy of a server's data."""
     if not hands.whole(volume, server):
         raise ProjectError(f"{volume} is gone, empty or incomplete: nothing is replaced by it.")
+
+
+def _started(server: Server) -> ProjectError:
+    return ProjectError(
+        f"Somebody has started {server} since its data was read or copied. It is stopped again, and its data is not "
+        "replaced. Start no part by hand until the restore has ended."
+    )
 
 
 def _enough(free: int, needed: int, environment: str) -> None:

@@ -56,6 +56,7 @@ def give_own_password(workspace: Workspace) -> None:
         try:
             hands.start(["postgres"])
             hands.own_password()
+            journal.with_password().write(journal_path(workspace))
         except (ProjectError, docker.errors.DockerException, requests.exceptions.RequestException) as error:
             workspace.reporter.say(f"After the restore PostgreSQL has another superuser's password: {error}")
 

@@ -63,13 +63,13 @@ def skeleton(name: str, language: str) -> str:
     return f"const TITLE = {title};\n\nexport function {function}() {{\n{body}}}\n"
 
 
-async def _text(gateway: Gateway, job: JobName, name: str, language: str) -> tuple[str, str]:
-    """Return what the job writes, and who wrote it."""
+async def _text(gateway: Gateway, job: JobName, name: str, language: str, begun: float) -> tuple[str, str]:
+    """Return what the job writes, and who wrote it. begun: when the job was, as for `Gateway.ask`."""
     if job is JobName.WRITE_SKELETON:
         return skeleton(name, language), "a skeleton"
     if not gateway.providers:
         return skeleton(name, language), "a skeleton, since no LLM key is configured"
-    answer = await gateway.ask(f"Write one file of {language}. Answer with its code alone.", name)
+    answer = await gateway.ask(f"Write one file of {language}. Answer with its code alone.", name, begun)
     code = re.sub(r"^```\w*\n(.*?)\n?```$", r"\1\n", answer.text.strip(), flags=re.DOTALL)
     return code.replace("\0", ""), f"by {answer.model} of {answer.provider} with {answer.tokens} tokens"
 
@@ -91,7 +91,7 @@ async def _work(job_name: JobName, ctx: dict[str, Any], *, language: str = "pyth
     asked again, MAX_TRIES times in all, and so is an LLM that is busy or left alone for a while; any other error ends
     the job as failed. What an LLM was paid for is not asked for again: its writing alone is repeated.
     """
-    job_id = UUID(ctx["job_id"])
+    job_id, begun = UUID(ctx["job_id"]), time.monotonic()
     sessions = ctx["backends"].sessions
 
     async def mark(state: State, *before: Update, **values: object) -> None:
@@ -105,6 +105,7 @@ async def _work(job_name: JobName, ctx: dict[str, Any], *, language: str = "pyth
         metrics.JOB_SECONDS.labels(job_name).time(),
     ):
         try:
+            # Only the database can hold a job up until then: the LLM's limit is lower, and also begins here.
             async with asyncio.timeout(JOB_SECONDS_MAX):
                 await mark(State.RUNNING, started_at=now())
                 async with sessions() as session:
@@ -117,7 +118,8 @@ async def _work(job_name: JobName, ctx: dict[str, Any], *, language: str = "pyth
                 if state == State.DONE:  # by a worker that could not tell the queue any more
                     log.info("job was done already")
                     return
-                text, by = await _text(ctx["gateway"], job_name, name, language)  # holds no connection meanwhile
+                # Holds no connection meanwhile.
+                text, by = await _text(ctx["gateway"], job_name, name, language, begun)
                 digest = hashlib.sha256(text.encode()).hexdigest()
                 result = f"{len(text.splitlines())} lines of {language}, sha256 {digest}, {by}"
                 written = update(Project).where(Project.id == project_id).values(skeleton=text)
@@ -243,12 +245,10 @@ async def _start(ctx: dict[str, Any]) -> None:
     ctx["gateway"] = Gateway(settings)
     metrics.make_series(metrics.JOB_SECONDS, JobName)
     exposition = metrics.exposition(metrics.WORKER, settings.environment)
-    routes = [Route("/health", _health), Route("/ready", _ready), Route("/metrics", exposition)]
-    every_address = "0.0.0.0"  # noqa: S104 - Prometheus comes from another container
-    http = Starlette(routes=routes)
+    http = Starlette(routes=[Route("/health", _health), Route("/ready", _ready), Route("/metrics", exposition)])
     http.state.backends = backends
     ctx["listener"] = listener = _Listener(
-        uvicorn.Config(http, host=every_address, port=settings.worker_port, log_config=None)
+        uvicorn.Config(http, host="0.0.0.0", port=settings.worker_port, log_config=None)  # noqa: S104 - Prometheus asks
     )
 
     beating = _for_ever(BEAT_SECONDS, functools.partial(_beat, backends.queue), "queue does not answer")
@@ -258,8 +258,7 @@ async def _start(ctx: dict[str, Any]) -> None:
 
 
 async def _stop(ctx: dict[str, Any]) -> None:
-    *loops, _serving = ctx["tasks"]
-    for task in loops:
+    for task in ctx["tasks"][:-1]:
         task.cancel()
     ctx["listener"].should_exit = True
     await asyncio.gather(*ctx["tasks"], return_exceptions=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from math import ceil
 
+from stack.common.names import typed
 from stack.monitoring.alerts import Alert, Group, Text
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
@@ -19,24 +20,30 @@ alert = partial(Alert, service="alertmanager", dashboard="samokoder-monitoring")
 
 def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     """Return the rules."""
-    return Group(name="alertmanager", rules=[*_alerts(seconds(environment.settings.alertmanager.heartbeat_interval))])
+    return Group(name="alertmanager", rules=[*_alerts(environment)])
 
 
-def failing(matcher: str = "") -> str:
-    """Return the expression for the share of failed notifications of 15 minutes, by integration.
+def beats_minutes(environment: Environment) -> int:
+    """Return the minutes of the heartbeat that are judged together: four beats, and at least 15 minutes."""
+    return max(15, ceil(seconds(environment.settings.alertmanager.heartbeat_interval) / 15))
+
+
+def failing(matcher: str = "", minutes: int = 15) -> str:
+    """Return the expression for the share of failed notifications of the last minutes, by integration.
 
     matcher: further matcher of the series. The heartbeat does not count, because it reaches no person, and the service
     outside that expects it notices when it stops.
     """
     matchers = ",".join(filter(None, ('job="alertmanager"', f'receiver_name!="{HEARTBEAT}"', matcher)))
     failed, tried = (
-        f"sum by (integration) (rate(alertmanager_notifications_{kind}{{{matchers}}}[15m]))"
+        f"sum by (integration) (rate(alertmanager_notifications_{kind}{{{matchers}}}[{minutes}m]))"
         for kind in ("failed_total", "total")
     )
     return f"{failed} / ({tried} > 0)"
 
 
-def _alerts(heartbeat_seconds: float) -> Iterator[Alert]:
+def _alerts(environment: Environment) -> Iterator[Alert]:
+    doctor = typed(environment.name, "doctor")
     yield alert(
         name="AlertmanagerConfigReloadFailed",
         expression='max_over_time(alertmanager_config_last_reload_successful{job="alertmanager"}[5m]) == 0',
@@ -61,14 +68,15 @@ def _alerts(heartbeat_seconds: float) -> Iterator[Alert]:
         ),
         description=Text(
             en="{{ $value | humanizePercentage }} of the last 15 minutes' notifications were not delivered. "
-            "`make doctor` says why, and the new id of a Telegram group that has one.",
+            f"`{doctor}` says why, and the new id of a Telegram group that has one.",
             ru="Не доставлено {{ $value | humanizePercentage }} уведомлений за последние 15 минут. "
-            "`make doctor` скажет, почему, и новый id группы Telegram, если он сменился.",
+            f"`{doctor}` скажет, почему, и новый id группы Telegram, если он сменился.",
         ),
     )
     beats = f'job="alertmanager",receiver_name="{HEARTBEAT}"'
     # One lost beat of a slow heartbeat is no share to judge by.
-    window, wait = max(15, ceil(heartbeat_seconds / 15)), max(10, ceil(heartbeat_seconds / 30))
+    window = beats_minutes(environment)
+    wait = max(10, window // 2)
     failed, tried = (
         f"sum (rate(alertmanager_notifications_{kind}{{{beats}}}[{window}m]))" for kind in ("failed_total", "total")
     )

@@ -9,7 +9,7 @@ from stack.monitoring import access
 from stack.monitoring.alerts import Alert
 from stack.parts.alertmanager import messages
 from stack.parts.alertmanager.inhibitions import inhibitions
-from stack.parts.alertmanager.routing import receivers, route
+from stack.parts.alertmanager.routing import integrations, receivers, route
 from stack.settings.environment import Environment
 from stack.spec import health
 from stack.spec.files import Files, secret_file, yaml_text
@@ -52,6 +52,7 @@ def spec(environment: Environment) -> ServiceSpec:
         else health.wget(PORT, "/-/ready"),
         networks=(NetworkName.EDGE, NetworkName.MONITORING),
         scrape=Scrape(port=PORT),
+        may_lack={} if integrations(environment) else {r"alertmanager_notification.*": "nobody is to be told"},
         web_password=password,
     )
 

@@ -21,6 +21,7 @@ from stack.monitoring.alerts import (
     number,
     share,
     unless_down,
+    unless_new_job,
 )
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
@@ -175,7 +176,7 @@ def _availability() -> Iterator[Alert]:
     yield alert(
         name="ApiDown",
         # `vector(0)`, because a job without targets has no series `up`.
-        expression='(sum(up{job="api"}) or vector(0)) == 0',
+        expression='(sum(up{job="api"}) or vector(0)) == 0' + unless_new_job("api"),
         wait="2m",
         severity="critical",
         outlasts=Outlasts.MISSING,

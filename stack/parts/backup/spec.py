@@ -77,6 +77,11 @@ def spec(environment: Environment) -> ServiceSpec:
         # `edge`, if the bucket or a managed database is outside.
         networks=(*((NetworkName.EDGE,) if outside else ()), NetworkName.DATA, NetworkName.MONITORING),
         scrape=Scrape(port=PORT),
+        may_lack={
+            r"backup_(restore_test|verify_last)_.*": "the first drill and the first verification come in their time",
+            r"backup:size_bytes:.*": "it takes a sample at each full hour",
+            **({} if environment.offsite else {r"backup_offsite_last_.*": "no bucket is configured"}),
+        },
         after=(postgres_roles.PART, redis_users.PART, WORKSPACE),
     )
 

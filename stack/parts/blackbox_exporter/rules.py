@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Recording, Text, number, share
+from stack.monitoring.alerts import NEW, NEW_FOR, Alert, Group, Recording, Text, number, share
 from stack.parts.blackbox_exporter.spec import FAMILY, PUBLIC, SIX, by_family
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
@@ -49,7 +49,8 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 
 
 def _failed(environment: Environment) -> Alert:
-    expression = "probe_success == 0"
+    # A page that has not answered yet may be one of a part that a first `make up` has not made yet.
+    expression = f"probe_success == 0 unless (max_over_time(probe_success[{NEW_FOR}]) == 0 and on () {NEW})"
     summary = Text(en="{{ $labels.instance }} does not answer", ru="{{ $labels.instance }} не отвечает")
     if by_family(environment):
         # Without an AAAA record nobody is led to IPv6, so nobody misses it: the exporter had no address to ask.

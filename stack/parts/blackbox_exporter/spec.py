@@ -36,6 +36,7 @@ BY_FAMILY = {"IPv4": ("http_2xx_ipv4", "ip4"), SIX: ("http_2xx_ipv6", "ip6")}
 def spec(environment: Environment) -> ServiceSpec:
     """Describe the exporter."""
     settings = environment.settings.blackbox_exporter
+    tls = any(url.startswith("https:") for url in (*settings.urls, *_domain(environment.settings.ingress)))
     return ServiceSpec(
         part=PART,
         component="samokoder:monitoring:BlackboxExporter",
@@ -50,6 +51,7 @@ def spec(environment: Environment) -> ServiceSpec:
         # `edge` for the published pages, and for the public addresses, which are outside.
         networks=(NetworkName.EDGE, NetworkName.MONITORING),
         scrape=Scrape(port=PORT),
+        may_lack={} if tls else {r"probe(_ssl|:tls)_.*": "no address with TLS is probed"},
     )
 
 

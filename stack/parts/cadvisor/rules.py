@@ -6,7 +6,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import STORES, Alert, Group, Outlasts, Severity, Text, down_alert, number, share
+from stack.monitoring.alerts import (
+    NEW_FOR,
+    STORES,
+    Alert,
+    Group,
+    Outlasts,
+    Severity,
+    Text,
+    down_alert,
+    number,
+    share,
+    unless_new,
+)
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
@@ -64,10 +76,11 @@ def _missing_wait(down: str) -> str:
 
 def _missing(part: str, name: str, severity: Severity, wait: str) -> Alert:
     seen = f'container_last_seen{{name="{name}"}}'
-    expression = f"absent({seen}) or time() - max by (name) ({seen}) > {UNSEEN_SECONDS}"
+    expression = f"(absent({seen}) or time() - max by (name) ({seen}) > {UNSEEN_SECONDS})"
     if part != CADVISOR:
         # Without cAdvisor there is no data on any container: only TargetDown and cAdvisor's ContainerMissing may fire.
-        expression = f'({expression}) unless on () up{{job="{CADVISOR}"}} == 0'
+        expression += f' unless on () up{{job="{CADVISOR}"}} == 0'
+    expression += unless_new(f"present_over_time({seen}[{NEW_FOR}])")
     return alert(
         name="ContainerMissing",
         expression=expression,

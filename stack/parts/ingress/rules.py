@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from stack.common.names import API_PORT
-from stack.monitoring.alerts import STORES, Alert, Group, Outlasts, Text, number, share, unless_down
+from stack.monitoring.alerts import STORES, Alert, Group, Outlasts, Text, number, share, unless_down, unless_new_job
 from stack.parts.ingress.caddyfile import COUNTED_HANDLER
 from stack.parts.ingress.spec import PART
 from stack.settings.alerts import Alerts
@@ -31,8 +31,8 @@ def _alerts(alerts: Alerts) -> Iterator[Alert]:
     yield alert(
         name="IngressDown",
         # The vector: of a job that is gone there is no `up` at all.
-        expression=f'(sum(up{{job="{PART}"}}) or vector(0)) == 0',
-        # On a first `make up` Prometheus is there a minute before the ingress, which waits for the API.
+        expression=f'(sum(up{{job="{PART}"}}) or vector(0)) == 0' + unless_new_job(PART),
+        # An `up` that replaces both has Prometheus there a minute before the ingress, which waits for the API.
         wait="150s",
         severity="critical",
         outlasts=Outlasts.MISSING,

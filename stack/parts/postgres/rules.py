@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share
+from stack.monitoring.alerts import (
+    Alert,
+    Group,
+    Outlasts,
+    Text,
+    number,
+    share,
+    store_down,
+    unless_refused,
+    well_by_itself,
+)
 from stack.parts.postgres.collations import METRIC
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
@@ -26,29 +36,35 @@ ALLOWED = "(sum by (instance) (pg_settings_max_connections - pg_settings_superus
 def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     """Return the rules."""
     alerts = environment.settings.alerts
-    rules = [*_availability(), *_connections(alerts), *_work(alerts), *_storage()]
+    rules = [*_availability(environment), *_connections(alerts), *_work(alerts), *_storage()]
     # The provider decides which C library a managed server has.
     return Group(name="postgres", rules=[*rules, *_collations()] if not environment.managed_database else rules)
 
 
-def _availability() -> Iterator[Alert]:
+def _availability(environment: Environment) -> Iterator[Alert]:
+    down = store_down(environment, "pg_up", "postgres-exporter", managed=environment.managed_database)
+    refused = ""
+    if not environment.managed_database:
+        # It keeps the API's own alerts back, so it must end where only the exporter is refused.
+        name = f"{environment.prefix}-postgres"
+        down = f"({down}){unless_refused('pg_up', name)}"
+        refused = f' or label_replace(pg_up == 0 and on () {well_by_itself(name)}, "collector", "login", "", "")'
     yield alert(
         name="PostgresDown",
-        # `absent`: an exporter that answers without `pg_up` must not look like a healthy server.
-        expression='pg_up == 0 or absent(pg_up{job="postgres-exporter"}) and on (job) up{job="postgres-exporter"} == 1',
+        expression=down,
         wait="1m",
         severity="critical",
         outlasts=Outlasts.MISSING,
         summary=Text(en="PostgreSQL is down", ru="PostgreSQL не работает"),
         description=Text(
-            en="It does not answer its exporter: it is down, out of reach, or refuses the exporter's login.",
-            ru="Сервер не отвечает экспортеру: не работает, недоступен или не принимает пароль.",
+            en="It does not answer its exporter: it is down, silent, out of reach, or refuses the exporter's login.",
+            ru="Сервер не отвечает экспортеру: не работает, молчит, недоступен или не принимает пароль.",
         ),
     )
     yield alert(
         name="PostgresExporterErrors",
         expression="pg_scrape_collector_success == 0 "
-        'or label_replace(pg_exporter_last_scrape_error == 1, "collector", "default", "", "")',
+        f'or label_replace(pg_exporter_last_scrape_error == 1, "collector", "default", "", ""){refused}',
         wait="15m",
         severity="warning",
         symptom_of=frozenset({"postgres"}),

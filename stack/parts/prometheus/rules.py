@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, unseen_seconds
+from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, unless_new_job, unseen_seconds
 from stack.parts.alertmanager import rules as alertmanager
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
@@ -36,8 +36,9 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 def _watchdog(environment: Environment) -> Alert:
     expression = "vector(1)"
     # Nothing else can tell that every way is dead: the heart stops, and who watches it from outside tells. A way that
-    # was not tried has no share, and may work.
-    if dead := [alertmanager.failing(f'integration="{way}"') + " > 0.5" for way in environment.alert_ways]:
+    # was not tried has no share, and may work. The window is longer than two beats: an end between two is not noticed.
+    minutes = alertmanager.beats_minutes(environment)
+    if dead := [alertmanager.failing(f'integration="{way}"', minutes) + " > 0.5" for way in environment.alert_ways]:
         expression += f" unless on () ({' and on () '.join(dead)})"
     return alert(
         name="Watchdog",
@@ -59,7 +60,7 @@ def _targets(parts: Sequence[ServiceSpec]) -> Iterator[Alert]:
         yield Alert(
             name="TargetDown",
             # `absent`, because a job that vanished from the configuration has no `up` that could be 0.
-            expression=f'up{{job="{job}"}} == 0 or absent(up{{job="{job}"}})',
+            expression=f'(up{{job="{job}"}} == 0 or absent(up{{job="{job}"}}))' + unless_new_job(job),
             wait="5m",
             severity="warning",
             service=job,

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share
+from stack.monitoring.alerts import (
+    Alert,
+    Group,
+    Outlasts,
+    Text,
+    number,
+    share,
+    store_down,
+    unless_refused,
+    well_by_itself,
+)
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
@@ -18,26 +28,33 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     alerts = environment.settings.alerts
     # The provider is responsible for the files and replicas of a managed Redis.
     files = [] if environment.managed_redis else [_snapshot_old(alerts), _file_read_with_errors()]
-    return Group(name="redis", rules=[*_availability(), *_limits(alerts), *_persistence(), *files])
+    return Group(name="redis", rules=[*_availability(environment), *_limits(alerts), *_persistence(), *files])
 
 
-def _availability() -> Iterator[Alert]:
+def _availability(environment: Environment) -> Iterator[Alert]:
+    down = store_down(environment, "redis_up", "redis-exporter", managed=environment.managed_redis)
+    refused = ""
+    if not environment.managed_redis:
+        # It keeps the API's own alerts back, so it must end where only the exporter is refused.
+        name = f"{environment.prefix}-redis"
+        down = f"({down}){unless_refused('redis_up', name)}"
+        refused = f" or max by (instance) (redis_up == bool 0) == 1 and on () {well_by_itself(name)}"
     yield alert(
         name="RedisDown",
-        # `absent`: an exporter that answers without `redis_up` must not look like a healthy server.
-        expression='redis_up == 0 or absent(redis_up{job="redis-exporter"}) and on (job) up{job="redis-exporter"} == 1',
+        expression=down,
         wait="1m",
         severity="critical",
         outlasts=Outlasts.MISSING,
         summary=Text(en="Redis is down", ru="Redis не работает"),
         description=Text(
-            en="It does not answer its exporter: it is down, out of reach, or refuses the exporter's login.",
-            ru="Сервер не отвечает экспортеру: не работает, недоступен или не принимает пароль.",
+            en="It does not answer its exporter: it is down, silent, out of reach, or refuses the exporter's login.",
+            ru="Сервер не отвечает экспортеру: не работает, молчит, недоступен или не принимает пароль.",
         ),
     )
     yield alert(
         name="RedisExporterErrors",
-        expression="max by (instance) (redis_exporter_last_scrape_error) == 1 and on (instance) redis_up == 1",
+        expression="max by (instance) (redis_exporter_last_scrape_error) == 1 and on (instance) redis_up == 1"
+        + refused,
         wait="15m",
         severity="warning",
         summary=Text(en="Redis is measured in part only", ru="метрики Redis собираются не полностью"),

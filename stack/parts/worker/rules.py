@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share, unless_down
+from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share, unless_down, unless_new_job
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
@@ -25,7 +25,7 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 def _alerts(alerts: Alerts) -> Iterator[Alert]:
     yield alert(
         name="WorkerDown",
-        expression='(sum(up{job="worker"}) or vector(0)) == 0',
+        expression='(sum(up{job="worker"}) or vector(0)) == 0' + unless_new_job("worker"),
         wait="2m",
         severity="critical",
         outlasts=Outlasts.MISSING,

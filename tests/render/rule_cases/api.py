@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from stack.parts.api.rules import BURNS, slos
 from stack.settings.environment import Environment
-from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
+from tests.render.rule_cases.model import HISTORY, Case, Fires, Series, grows, pair, stays
 
 SERVICE = {"service": "api"}
 REQUESTS = "samokoder_http_requests_total"
@@ -40,7 +40,24 @@ def _availability() -> Iterator[Case]:
     yield Case(
         alert="ApiDown", title="both replicas are down", series=_up("1 0+0x9", "0+0x10"), minute=4, fires=(down,)
     )
-    yield Case(alert="ApiDown", title="there is no target", series={}, minute=4, fires=(down,))
+    yield Case(alert="ApiDown", title="there is no target", series=HISTORY, minute=20, fires=(down,))
+    for title, never in (("waits for a slow pull", {}), ("is not well yet", _up(stays(0), stays(0)))):
+        yield Case(alert="ApiDown", title=f"on a first up it {title}", series=HISTORY | never, minute=14)
+        yield Case(alert="ApiDown", title=f"it {title}, and never is", series=HISTORY | never, minute=20, fires=(down,))
+    yield Case(
+        alert="ApiDown",
+        title="on a first up it was there, and ends",
+        series=HISTORY | _up("_x3 1 0+0x9"),
+        minute=8,
+        fires=(down,),
+    )
+    yield Case(
+        alert="ApiDown",
+        title="it was down before the host was off for two hours, and is after that",
+        series=dict.fromkeys(HISTORY, "1+0x30 _x120 1+0x10") | _up("0+0x30 _x120 0+0x10"),
+        minute=156,
+        fires=(down,),
+    )
     yield Case(alert="ApiDown", title="one of two replicas is down", series=_up(stays(0), stays(1)), minute=10)
     yield Case(alert="ApiDown", title="one scrape was missed", series=_up("1 0 1+0x8"), minute=4)
     yield from pair(

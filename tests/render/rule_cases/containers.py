@@ -46,7 +46,8 @@ def _missing(environment: Environment) -> Iterator[Case]:
     yield case("every container is there", seen, 20)
     for part in parts:
         never = {name: values for name, values in seen.items() if name != series(part)}
-        yield case(f"{part} was never there", never, 5, missing(part))
+        yield case(f"{part} was never there", never, 20, missing(part))
+        yield case(f"a first up has not made {part} yet", never, 14)
         yield case(f"{part} was last seen at minute 5", seen | {series(part): "0+60x5 300+0x15"}, 11, missing(part))
     yield case(
         "api-1 was replaced within a minute",
@@ -66,7 +67,7 @@ def _missing(environment: Environment) -> Iterator[Case]:
     yield case(
         "cAdvisor is gone: one alert says it",
         {'up{job="cadvisor",instance="cadvisor:8080"}': stays(0)},
-        20,
+        22,
         missing("cadvisor"),
     )
 

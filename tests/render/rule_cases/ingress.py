@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stack.settings.environment import Environment
-from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
+from tests.render.rule_cases.model import HISTORY, Case, Fires, Series, grows, pair, stays
 
 CRITICAL = {"service": "ingress", "severity": "critical"}
 WARNING = {"service": "ingress", "severity": "warning"}
@@ -36,10 +36,11 @@ def cases(environment: Environment) -> Iterator[Case]:
     yield Case(
         alert="IngressDown",
         title="there is no such target",
-        series={'up{job="api",instance="api-1:8000"}': stays(1)},
-        minute=4,
+        series=HISTORY,
+        minute=20,
         fires=(Fires(labels=CRITICAL, summary=summary, description=description),),
     )
+    yield Case(alert="IngressDown", title="a first up has not made it yet", series=HISTORY, minute=14)
     yield from _replicas()
     yield from _errors()
 

@@ -72,6 +72,16 @@ def pair(
     yield Case(alert=alert, title=titles[1], series=silent, minute=minute)
 
 
+HISTORY = {'up{job="prometheus",instance="prometheus:9090"}': "1+0x60"}
+"""Prometheus was there from the beginning on: an environment is new for so long after it."""
+
+
+def container(environment: Environment, part: str, *, health: str = "1+0x60", seen: str = "0+60x60") -> Series:
+    """Return what cAdvisor says of a part's container: it is well, and seen each minute."""
+    of = f'{{name="{environment.prefix}-{part}",id="/1"}}'
+    return {f"container_health_state{of}": health, f"container_last_seen{of}": seen}
+
+
 def grows(by: float, minutes: int = 60) -> str:
     """Return a counter that grows by so much a minute."""
     return f"0+{by:g}x{minutes}"

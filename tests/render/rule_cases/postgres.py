@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stack.settings.environment import Environment
-from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
+from tests.render.rule_cases.model import Case, Fires, Series, container, grows, pair, stays
 
 AT = {"job": "postgres-exporter", "instance": "postgres-exporter:9187"}
 EXPORTER = ",".join(f'{name}="{value}"' for name, value in AT.items())
 INSTANCE = {"instance": AT["instance"]}
 DATABASE = INSTANCE | {"datname": "samokoder"}
+DOWN = "It does not answer its exporter: it is down, silent, out of reach, or refuses the exporter's login."
 CRITICAL = {"service": "postgres", "severity": "critical"}
 WARNING = {"service": "postgres", "severity": "warning"}
 INFO = {"service": "postgres", "severity": "info"}
@@ -19,6 +20,10 @@ INFO = {"service": "postgres", "severity": "info"}
 def cases(environment: Environment) -> Iterator[Case]:
     """Yield the cases."""
     yield from _availability()
+    if environment.managed_database:
+        yield from _silent()
+    if not environment.managed_database:
+        yield from _refused(environment)
     yield from _connections()
     yield from _work()
     yield from _storage()
@@ -26,9 +31,57 @@ def cases(environment: Environment) -> Iterator[Case]:
         yield from _collations()
 
 
+def _refused(environment: Environment) -> Iterator[Case]:
+    """Yield the cases of an exporter that is refused: it keeps no other alert back for longer than it must."""
+    refused = {f"up{{{EXPORTER}}}": stays(1), f"pg_up{{{EXPORTER}}}": "1+0x9 0+0x50"}
+    down = Fires(
+        labels=CRITICAL | AT,
+        summary="PostgreSQL is down",
+        description=DOWN,
+    )
+    well = container(environment, "postgres")
+    for title, world, minute, fires in (
+        ("the exporter is refused, which is told at first", well, 13, (down,)),
+        ("the exporter is refused for long, and PostgreSQL is well", well, 30, ()),
+        ("it hangs", container(environment, "postgres", health="1+0x11 0+0x48"), 30, (down,)),
+        (
+            "its container is gone",
+            container(environment, "postgres", health="1+0x9", seen="0+60x9 540+0x50"),
+            30,
+            (down,),
+        ),
+    ):
+        yield Case(alert="PostgresDown", title=title, series=refused | world, minute=minute, fires=fires)
+    yield from pair(
+        "PostgresExporterErrors",
+        titles=("its login is refused", "PostgreSQL is down, which its own alert tells"),
+        fires=refused | well,
+        silent=refused | container(environment, "postgres", health="1+0x9 0+0x50"),
+        minute=30,
+        labels=WARNING | AT | {"collector": "login"},
+        summary="PostgreSQL is measured in part only",
+        description="The collector login of the exporter fails: alerts on its metrics are silent.",
+    )
+
+
+def _silent() -> Iterator[Case]:
+    late = {f"up{{{EXPORTER}}}": stays(0), f"scrape_duration_seconds{{{EXPORTER}}}": stays(10.001)}
+    page = f'probe_success{{job="probe",service="{AT["job"]}"}}'
+    yield from pair(
+        "PostgresDown",
+        titles=("it holds its exporter up until the scrape fails", "the exporter hangs, its own page too"),
+        fires=late | {page: stays(1)},
+        silent=late | {page: stays(0)},
+        minute=4,
+        labels=CRITICAL | AT,
+        summary="PostgreSQL is down",
+        description=DOWN,
+    )
+
+
 def _availability() -> Iterator[Case]:
     summary = "PostgreSQL is down"
-    description = "It does not answer its exporter: it is down, out of reach, or refuses the exporter's login."
+    description = DOWN
     up = {f"up{{{EXPORTER}}}": stays(1)}
     yield from pair(
         "PostgresDown",
@@ -50,7 +103,7 @@ def _availability() -> Iterator[Case]:
     yield Case(
         alert="PostgresDown",
         title="the exporter is down, and it says so",
-        series={f"up{{{EXPORTER}}}": stays(0)},
+        series={f"up{{{EXPORTER}}}": stays(0), f"scrape_duration_seconds{{{EXPORTER}}}": stays(0.01)},
         minute=4,
     )
     collector = f'pg_scrape_collector_success{{{EXPORTER},collector="stat_statements"}}'

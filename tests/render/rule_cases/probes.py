@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from stack.parts.blackbox_exporter.spec import by_family
 from stack.settings.environment import Environment
-from tests.render.rule_cases.model import Case, Fires, pair, stays
+from tests.render.rule_cases.model import HISTORY, Case, Fires, pair, stays
 
 AT = {"job": "probe", "instance": "https://example.org/health", "service": "public"}
 PROBE = ",".join(f'{name}="{value}"' for name, value in AT.items())
 HOUR = 3600
 DAY = 24 * HOUR
+
+
+def _down(labels: Mapping[str, str]) -> Fires:
+    return Fires(
+        labels={**labels, "severity": "critical"},
+        summary=f"{labels['instance']} does not answer",
+        description="It gives no answer, or another one than 2xx, to a client inside the stack.",
+    )
 
 
 def cases(environment: Environment) -> Iterator[Case]:
@@ -48,6 +56,14 @@ def cases(environment: Environment) -> Iterator[Case]:
             series={f"probe_success{{{page}}}": "0+0x10", f"probe_ip_protocol{{{page}}}": "0+0x10", success: "1+0x10"},
             minute=6,
             fires=(),
+        )
+    for minute, told in ((14, ()), (22, (_down(AT),))):
+        yield Case(
+            alert="ProbeFailed",
+            title=f"of a page that never answered, {minute} minutes after Prometheus began",
+            series=HISTORY | {success: stays(0)},
+            minute=minute,
+            fires=told,
         )
     inside = AT | {"instance": "http://api:8000/ready", "service": "api"}
     page = ",".join(f'{name}="{value}"' for name, value in inside.items())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from math import ceil
 
 from stack.catalogue import specs
 from stack.parts.prometheus.rules import OWN_ALERT
 from stack.settings.environment import Environment
+from stack.settings.types import seconds
 from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
 
 AT = {"job": "prometheus", "instance": "prometheus:9090"}
@@ -41,13 +44,13 @@ def _ways_that_fail(environment: Environment) -> Iterator[Case]:
     """Yield the cases in which some ways to people fail: where none works, the heart that is watched outside stops."""
     ways = environment.alert_ways
 
-    def tried(lost: dict[str, float]) -> Series:
+    def tried(lost: dict[str, float], minutes: int = 60) -> Series:
         series: Series = {}
         for way in ways:
             labels = f'job="alertmanager",instance="a:1",integration="{way}",receiver_name="on-call"'
-            series[f"alertmanager_notifications_total{{{labels}}}"] = grows(float(way in lost))
+            series[f"alertmanager_notifications_total{{{labels}}}"] = grows(float(way in lost), minutes)
             failed = f'alertmanager_notifications_failed_total{{{labels},reason="clientError"}}'
-            series[failed] = grows(lost.get(way, 0))
+            series[failed] = grows(lost.get(way, 0), minutes)
         return series
 
     def case(title: str, series: Series, *, beats: bool = True) -> Case:
@@ -56,6 +59,10 @@ def _ways_that_fail(environment: Environment) -> Iterator[Case]:
     if not ways:
         return
     yield case("each way loses most", tried(dict.fromkeys(ways, 0.8)), beats=False)
+    # The service outside notices only what is away for longer than it waits for a beat.
+    two_beats = ceil(2 * seconds(environment.settings.alertmanager.heartbeat_interval) / 60)
+    ended = {name: f"{values} 20+0x{two_beats}" for name, values in tried(dict.fromkeys(ways, 1.0), 20).items()}
+    yield replace(case("each way lost all for 20 minutes, two beats ago", ended, beats=False), minute=20 + two_beats)
     for way in ways:
         yield case(f"{way} alone loses few, and others most", tried({**dict.fromkeys(ways, 0.8), way: 0.2}))
         if len(ways) > 1:
@@ -89,8 +96,10 @@ def _targets(environment: Environment) -> Iterator[Case]:
         fires = (down(job, {"instance": f"{job}:1"}),)
         yield Case(alert="TargetDown", title=f"{job} is down", series=up | {series: "1 0+0x9"}, minute=8, fires=fires)
         yield Case(
-            alert="TargetDown", title=f"{job} is no target any more", series=gone, minute=8, fires=(down(job, {}),)
+            alert="TargetDown", title=f"{job} is no target any more", series=gone, minute=22, fires=(down(job, {}),)
         )
+        first = up | {series: "0+0x30"}
+        yield Case(alert="TargetDown", title=f"a first up has not made {job} yet", series=first, minute=14)
     missed = up | {f'up{{job="{jobs[0]}",instance="{jobs[0]}:1"}}': "1 0 1+0x8"}
     yield Case(alert="TargetDown", title="one scrape was missed", series=missed, minute=8)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stack.settings.environment import Environment
-from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
+from tests.render.rule_cases.model import Case, Fires, Series, container, grows, pair, stays
 
 AT = {"job": "redis-exporter", "instance": "redis-exporter:9121"}
 EXPORTER = ",".join(f'{name}="{value}"' for name, value in AT.items())
+DOWN = "It does not answer its exporter: it is down, silent, out of reach, or refuses the exporter's login."
 CRITICAL = {"service": "redis", "severity": "critical"}
 WARNING = {"service": "redis", "severity": "warning"}
 
@@ -20,13 +21,59 @@ def _is(**values: str) -> Series:
 def cases(environment: Environment) -> Iterator[Case]:
     """Yield the cases."""
     yield from _availability()
+    if environment.managed_redis:
+        yield from _silent()
+    if not environment.managed_redis:
+        yield from _refused(environment)
     yield from _limits()
     yield from _persistence()
 
 
+def _refused(environment: Environment) -> Iterator[Case]:
+    """Yield the cases of an exporter that is refused: it keeps no other alert back for longer than it must."""
+    refused = {f"up{{{EXPORTER}}}": stays(1), **_is(up="1+0x9 0+0x50")}
+    down = Fires(
+        labels=CRITICAL | AT,
+        summary="Redis is down",
+        description=DOWN,
+    )
+    well, ill = container(environment, "redis"), container(environment, "redis", health="1+0x9 0+0x50")
+    for title, world, minute, fires in (
+        ("the exporter is refused, which is told at first", well, 13, (down,)),
+        ("the exporter is refused for long, and Redis is well", well, 30, ()),
+        ("it hangs", ill, 30, (down,)),
+    ):
+        yield Case(alert="RedisDown", title=title, series=refused | world, minute=minute, fires=fires)
+    yield from pair(
+        "RedisExporterErrors",
+        titles=("its login is refused", "Redis hangs, which its own alert tells"),
+        fires=refused | well,
+        silent=refused | ill,
+        minute=30,
+        labels=WARNING | {"instance": AT["instance"]},
+        summary="Redis is measured in part only",
+        description="Redis answers, and its exporter fails all the same: alerts on its metrics may be silent.",
+    )
+
+
+def _silent() -> Iterator[Case]:
+    late = {f"up{{{EXPORTER}}}": stays(0), f"scrape_duration_seconds{{{EXPORTER}}}": stays(10.001)}
+    page = f'probe_success{{job="probe",service="{AT["job"]}"}}'
+    yield from pair(
+        "RedisDown",
+        titles=("it holds its exporter up until the scrape fails", "the exporter hangs, its own page too"),
+        fires=late | {page: stays(1)},
+        silent=late | {page: stays(0)},
+        minute=4,
+        labels=CRITICAL | AT,
+        summary="Redis is down",
+        description=DOWN,
+    )
+
+
 def _availability() -> Iterator[Case]:
     summary = "Redis is down"
-    description = "It does not answer its exporter: it is down, out of reach, or refuses the exporter's login."
+    description = DOWN
     up = {f"up{{{EXPORTER}}}": stays(1)}
     yield from pair(
         "RedisDown",
@@ -48,7 +95,7 @@ def _availability() -> Iterator[Case]:
     yield Case(
         alert="RedisDown",
         title="the exporter is down, and it says so",
-        series={f"up{{{EXPORTER}}}": stays(0)},
+        series={f"up{{{EXPORTER}}}": stays(0), f"scrape_duration_seconds{{{EXPORTER}}}": stays(0.01)},
         minute=4,
     )
     error = f'redis_exporter_last_scrape_error{{{EXPORTER},err="NOPERM"}}'

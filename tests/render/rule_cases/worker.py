@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stack.settings.environment import Environment
-from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
+from tests.render.rule_cases.model import HISTORY, Case, Fires, Series, grows, pair, stays
 
 CRITICAL = {"service": "worker", "severity": "critical"}
 WARNING = {"service": "worker", "severity": "warning"}
@@ -27,7 +27,8 @@ def cases(environment: Environment) -> Iterator[Case]:
         labels=CRITICAL, summary="the worker is down", description="Workers that Prometheus can reach: 0; jobs wait."
     )
     yield Case(alert="WorkerDown", title="the target is down", series={UP: "1 0+0x9"}, minute=4, fires=(down,))
-    yield Case(alert="WorkerDown", title="there is no target", series={}, minute=4, fires=(down,))
+    yield Case(alert="WorkerDown", title="there is no target", series=HISTORY, minute=20, fires=(down,))
+    yield Case(alert="WorkerDown", title="a first up has not made it yet", series=HISTORY, minute=14)
     yield Case(alert="WorkerDown", title="it is up", series={UP: stays(1)}, minute=4)
     yield from pair(
         "WorkerHeartbeatStale",

@@ -12,9 +12,6 @@ from rich.console import Console
 
 from host import process
 from host.progress import Reporter, Task, about, duration
-from offline import estimates
-from offline.images.recipes import RECIPES
-from offline.pulumi_cli import PROGRAMS_OF_PULUMI
 from operations import __main__ as command
 from operations.errors import PulumiFailedError
 
@@ -118,13 +115,6 @@ def test_how_long_is_said_in_minutes(seconds: float, told: str) -> None:
 
 def test_a_time_is_read_by_people() -> None:
     assert (duration(59), duration(185)) == ("59 s", "3 min 05 s")
-
-
-def test_every_program_and_base_has_a_time() -> None:
-    programs = {source.partition("/")[0] for recipe in RECIPES.values() for source in recipe.programs.values()}
-    images = {f"image {name}" for name, recipe in RECIPES.items() if recipe.packages}
-    wanted = {*programs, *PROGRAMS_OF_PULUMI, *images, "Debian base", "BusyBox base"}
-    assert wanted == set(estimates.SECONDS), "what has no time makes the whole look shorter, and what is gone longer"
 
 
 def test_installing_says_a_line_when_it_begins_and_then_seldom(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,12 @@ from __future__ import annotations
 import re
 from dataclasses import FrozenInstanceError
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from stack.common.references import ImageReferenceError, parse_reference, short_name
-from stack.images import IMAGES, Image, PartName
+from stack.images import IMAGES, Image
+from stack.settings.images import Images
 
 ROOT = Path(__file__).resolve().parents[3]
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -111,12 +111,12 @@ def test_a_table_shows_of_an_image_what_people_read(image: str, shown: str) -> N
     assert short_name(image) == shown, "64 digits would fold every row"
 
 
-def test_every_part_has_its_image() -> None:
-    assert set(IMAGES) == set(get_args(PartName)), "a part without an image would fail in the middle of an update"
+def test_every_image_can_be_replaced_by_a_setting() -> None:
+    assert set(Images.model_fields) == {*IMAGES, "backup"}, "without a registry `make up` names a local image there"
 
 
-@pytest.mark.parametrize("part", get_args(PartName))
-def test_every_image_of_the_catalogue_has_a_version_and_a_digest(part: PartName) -> None:
+@pytest.mark.parametrize("part", IMAGES)
+def test_every_image_of_the_catalogue_has_a_version_and_a_digest(part: str) -> None:
     reference = parse_reference(IMAGES[part].reference)
     assert reference.digest is not None, f"{part} could become another image from one day to the next"
     assert reference.tag is not None, f"nobody can read the version of {part} from its digest"
@@ -131,7 +131,7 @@ def test_every_digest_belongs_to_one_image() -> None:
 
 def test_the_catalogue_cannot_be_changed_while_the_program_runs() -> None:
     with pytest.raises(TypeError):
-        IMAGES["redis"] = Image(name="x", reference="x:1")  # type: ignore[index]
+        IMAGES["redis"] = Image(name="x", licence="MIT", reference="x:1")  # type: ignore[index]
     with pytest.raises(FrozenInstanceError):
         IMAGES["redis"].reference = "x:1"  # type: ignore[misc]
 
@@ -149,8 +149,8 @@ def _rows_of_the_document() -> dict[str, list[str]]:
     return {row[0]: row for row in rows if len(row) == 5}
 
 
-@pytest.mark.parametrize("part", get_args(PartName))
-def test_the_document_has_each_image_as_it_is_pinned_with_sources_of_two_owners(part: PartName) -> None:
+@pytest.mark.parametrize("part", IMAGES)
+def test_the_document_has_each_image_as_it_is_pinned_with_sources_of_two_owners(part: str) -> None:
     reference = parse_reference(IMAGES[part].reference)
     _, name, digest, *sources = _rows_of_the_document()[part]
     assert (name, digest) == (f"{reference.repository}:{reference.tag}", reference.digest), (

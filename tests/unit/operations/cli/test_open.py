@@ -44,7 +44,7 @@ def test_the_pages_are_those_that_a_person_opens_and_the_overview_comes_first() 
 def test_where_grafana_cannot_be_had_no_page_is_named_that_answers_404() -> None:
     without = PARTS | {"grafana": ""}
     assert [page.part for page in pages.pages(without)] == ["ingress", "alertmanager"], "Prometheus may have none there"
-    assert "alerts, silences  http://127.0.0.1:9093" in pages.told("staging", without)
+    assert "alerts, silences  http://127.0.0.1:9093" in pages.list_of_pages("staging", without)
 
 
 @pytest.mark.parametrize("case", ["staging", "prod"])
@@ -56,10 +56,10 @@ def test_every_page_is_of_a_part_that_is_published(case: str) -> None:
 
 
 def test_what_is_told_names_the_command_for_the_password() -> None:
-    said = pages.told("prod", PARTS)
+    said = pages.list_of_pages("prod", PARTS)
     assert "make password NAME=grafana-admin ENV=prod" in said, "whoever opens the page is asked for it"
     assert said.index(GRAFANA) < said.index(":8000") < said.index(":9090") < said.index(":9093")
-    assert pages.told("prod", {"postgres": ""}) == "", "a heading over nothing"
+    assert pages.list_of_pages("prod", {"postgres": ""}) == "", "a heading over nothing"
 
 
 def test_up_ends_with_the_pages_and_with_the_error_where_a_part_is_ill(
@@ -149,5 +149,5 @@ def test_a_tunnel_says_the_same_addresses(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: None)
         result = CliRunner().invoke(command.app, ["tunnel"])
     assert result.exit_code == 0, result.output
-    assert pages.told("staging", PARTS) in result.output, "one list, wherever a person stands"
+    assert pages.list_of_pages("staging", PARTS) in result.output, "one list, wherever a person stands"
     assert any("127.0.0.1:3000:127.0.0.1:3000" in word for word in ran[0])

@@ -177,6 +177,12 @@ def test_where_no_range_lasts_until_now_the_command_to_copy_has_the_newest_momen
     assert "make restore" not in dump, "no moment can be restored"
 
 
+def test_what_else_a_person_has_to_know_of_a_backup_is_below_the_table() -> None:
+    noted = dataclasses.replace(backup(1), note="its log goes where no good base backup needs it")
+    shown = printed(lambda console: tables.show_backups(console, "staging", [backup(0), noted]), 80)
+    assert f"\n{noted.id}: its log goes where no good base backup needs it" in shown
+
+
 def test_ranges_that_touch_are_one_and_a_gap_stays() -> None:
     day = timedelta(days=1)
     rows = [backup(5, until=NOON - 4 * day), backup(4, until=NOON - 2 * day), backup(1, until=NOON)]

@@ -263,6 +263,21 @@ def test_an_image_that_looks_at_no_secret_is_deployed_since_the_stack_refuses_wr
     assert clone.version.images == both(1)
 
 
+@pytest.mark.parametrize("words", ["deploy --api IMAGE --no-check", "deploy --api IMAGE --write-only", "rollback"])
+def test_a_file_whose_parts_share_one_value_is_refused_before_anybody_is_asked(
+    words: str, clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone.put(1)
+    clone.file.write_text(f"config:\n  samokoder:api: &own {{image: '{image('api', 2)}'}}\n  samokoder:worker: *own\n")
+    clone.git("commit", "--quiet", "--all", "--message", "shared")
+    before = clone.file.read_text()
+    answer = typed(clone, monkeypatch, *words.replace("IMAGE", image("api", 4)).split(), "--yes")
+    assert isinstance(answer.exception, ProjectError), answer.output
+    assert "&own" in str(answer.exception), "the worker would get the API's image, which no preview shows"
+    assert clone.file.read_text() == before
+    assert not ups.files
+
+
 @pytest.mark.parametrize("name", ["deploy", "rollback"])
 def test_production_without_a_terminal_wants_a_yes_before_an_image_is_even_checked(
     name: str, clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch
@@ -388,6 +403,20 @@ def test_a_commit_with_a_broken_stack_file_is_passed_over(clone: Clone, monkeypa
     clone.put(2)
     running(monkeypatch, api_1=image("api", 2), worker=image("worker", 2))
     assert image_deploy.back(clone.workspace)[0].wanted.images == both(1), "nobody has deployed what cannot be read"
+
+
+def test_a_version_whose_stack_file_had_a_key_twice_was_deployed_and_is_the_way_back(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone.put(1)
+    clone.put(2, commit=False)
+    good = clone.file.read_text()
+    clone.file.write_text(good + "  samokoder:keepImages: 4\n  samokoder:keepImages: 5\n")
+    clone.git("commit", "--quiet", "--all", "--message", "version 2")
+    clone.file.write_text(good)
+    clone.put(3)
+    running(monkeypatch, api_1=image("api", 3), worker=image("worker", 3))
+    assert image_deploy.back(clone.workspace)[0].wanted.images == both(2), "earlier versions of this program took it"
 
 
 SIGNS = """#!/bin/sh

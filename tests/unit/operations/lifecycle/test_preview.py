@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -16,7 +18,9 @@ from operations.lifecycle import preview
 def words(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """What Pulumi is given."""
     given: list[tuple[str, ...]] = []
-    run = SimpleNamespace(pulumi=lambda *said, **_: given.append(said))
+    run = SimpleNamespace(
+        pulumi=lambda *said, **_: given.append(said), secrets=lambda **_: {}, configuration=dict, variables={}
+    )
     monkeypatch.setattr(preview, "prepare", lambda *_, **__: run)
     monkeypatch.setattr(preview, "refuse_undoing", lambda *_: None)
     monkeypatch.setattr("operations.lifecycle.in_the_way.refuse_missing_networks", lambda _: None)
@@ -49,3 +53,28 @@ def test_what_up_refuses_is_refused_in_each_form(
     answer = CliRunner().invoke(command.app, ["preview", *option])
     assert isinstance(answer.exception, ProjectError), "CI would merge what cannot be brought up"
     assert not words
+
+
+LEAK = "invalid reference mail-pass-word"
+DIAGNOSTIC = json.dumps({"steps": [], "diagnostics": [{"severity": "error", "message": LEAK}]})
+
+
+@pytest.mark.parametrize("printed", [DIAGNOSTIC, LEAK])
+@pytest.mark.parametrize("option", ["--json", "--diff"])
+def test_no_form_of_a_preview_shows_a_configured_secret(
+    words: list[tuple[str, ...]], option: str, printed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pulumi(*said: str, show: Any = None, **_: object) -> SimpleNamespace:
+        words.append(said)
+        if show:
+            show(printed)
+        return SimpleNamespace(stdout=printed, stderr="", returncode=1)
+
+    config = {"samokoder:SMTP_PASSWORD": {"value": "mail-pass-word", "secret": True}}
+    run = SimpleNamespace(pulumi=pulumi, secrets=lambda **_: {}, configuration=lambda: config, variables={})
+    monkeypatch.setattr(preview, "prepare", lambda *_, **__: run)
+    answer = CliRunner().invoke(command.app, ["preview", option])
+    said = answer.output + str(answer.exception)
+    assert words, "Pulumi is asked"
+    assert "mail-pass-word" not in said, "a log of CI is read by many"
+    assert "<samokoder:SMTP_PASSWORD>" in said

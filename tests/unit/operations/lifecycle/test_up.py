@@ -146,7 +146,7 @@ def test_a_restore_that_was_cut_off_while_up_waited_for_the_lock_is_seen(
 
     words: list[tuple[str, ...]] = []
     monkeypatch.setattr(lock, "held", held)
-    monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: run_on(workspace, words))
+    monkeypatch.setattr(lifecycle_up, "prepared", lambda *_, **__: SimpleNamespace(run=run_on(workspace, words)))
     monkeypatch.setattr(lifecycle_up, "_up", lambda *_, **__: pytest.fail("half a database would be started"))
     with pytest.raises(ProjectError, match="make restore"):
         lifecycle_up.bring_up(workspace, interactive=False)
@@ -164,7 +164,7 @@ def test_up_judges_the_state_again_once_it_has_the_lock(workspace: Workspace, mo
         raise ProjectError("changed by another run" if locked else "too early")
 
     monkeypatch.setattr(lock, "held", held)
-    monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: run_on(workspace, []))
+    monkeypatch.setattr(lifecycle_up, "prepared", lambda *_, **__: SimpleNamespace(run=run_on(workspace, [])))
     monkeypatch.setattr(lifecycle_up, "refuse_changed", refuse)
     monkeypatch.setattr(lifecycle_up, "_up", lambda *_, **__: pytest.fail("it goes by what was there before"))
     with pytest.raises(ProjectError, match="changed by another run"):

@@ -165,14 +165,14 @@ def test_rules_that_are_gone_are_told_with_what_to_type_and_a_restart_brings_the
 ) -> None:
     workspace = cast("Any", Workspace())
     host.append(Listed(filtered=EMPTIED))
-    said = engine_rules.told(workspace.settings(), workspace, DEFAULT_DOCKER_HOST)
+    said = engine_rules.lost_rules_remark(workspace.settings(), workspace, DEFAULT_DOCKER_HOST)
     assert "are gone" in said
     assert "make repair PART=network" in said
     monkeypatch.setattr(engine_rules, "_restart", lambda _: host.append(Listed()))
     with engine_rules.opened(workspace) as found:
         assert len(host) == 2, "nothing is restarted before it is agreed to"
         assert "every part is healthy" in found.run()
-    assert engine_rules.told(workspace.settings(), workspace, DEFAULT_DOCKER_HOST) == ""
+    assert engine_rules.lost_rules_remark(workspace.settings(), workspace, DEFAULT_DOCKER_HOST) == ""
 
 
 def test_rules_of_ipv6_that_are_gone_are_told_where_the_network_has_it_and_the_engine_writes_them(
@@ -181,7 +181,7 @@ def test_rules_of_ipv6_that_are_gone_are_told_where_the_network_has_it_and_the_e
     workspace = cast("Any", Workspace())
 
     def told() -> str:
-        return engine_rules.told(workspace.settings(), workspace, DEFAULT_DOCKER_HOST)
+        return engine_rules.lost_rules_remark(workspace.settings(), workspace, DEFAULT_DOCKER_HOST)
 
     host.append(Listed(filtered_six=EMPTIED))
     assert told() == "", "a network without IPv6 needs none"

@@ -175,13 +175,15 @@ def test_a_network_that_is_made_anew_is_told_before_and_others_are_not(
     values: Mapping[str, Any], edge: Mapping[str, Any], told: str
 ) -> None:
     environment = environment_of("staging", dict(values))
-    said = replacement.told(environment, Engine(edge=edge).client)
+    said = replacement.replacement_notice(environment, Engine(edge=edge).client)
     assert (told in said) if told else said == ""
     if told:
         assert "nobody is served" in said
         assert EDGE in said
         assert replacement.strangers(environment, Engine(edge=edge, guest="debug").client)[0][1:] == (EDGE, "debug")
-    assert replacement.told(environment, Engine().client) == "", "before the first `up` there is nothing to replace"
+    assert replacement.replacement_notice(environment, Engine().client) == "", (
+        "before the first `up` there is nothing to replace"
+    )
 
 
 def test_the_network_that_only_publishes_keeps_ipv4_alone() -> None:

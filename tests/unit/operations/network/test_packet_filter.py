@@ -273,7 +273,7 @@ def test_doctor_and_hardening_say_where_the_rules_are_not_there(
     holds: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packet_filter, "look", lambda *_: (holds, "how it is"))
-    told = packet_filter.told(Told().workspace())
+    told = packet_filter.filter_remark(Told().workspace())
     assert told == ("" if holds else "Packet filter: how it is"), "`make hardening` says nothing of an open host"
     engine = SimpleNamespace(client=None)
     asked = cast("EnvironmentAsked", SimpleNamespace(environment=STAGING, engine=lambda: engine))

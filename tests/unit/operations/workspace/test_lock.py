@@ -35,6 +35,7 @@ from operations.rotation import rotate
 from operations.workspace import lock
 from operations.workspace.lock import Holder, held, holders
 from operations.workspace.workspace import Workspace
+from stack.common.names import ENVIRONMENT_LABEL
 from tests.recording import ROOT
 from tests.restoring import Given, on_a_fake_engine
 
@@ -228,6 +229,53 @@ def test_what_failed_half_way_on_another_machine_is_finished_there(
     assert not there(given)
 
 
+def test_a_prune_of_volumes_does_not_take_the_lock_of_half_replaced_data(given: Given) -> None:
+    client, made = given.client(), dict[str, SimpleNamespace]()
+
+    def create(image: str, _: list[str], **options: Any) -> None:
+        assert image == "sha256:1"
+        assert ENVIRONMENT_LABEL not in options["labels"], "it would be taken for a part"
+        name = options["name"]
+        made[name] = SimpleNamespace(**options, remove=lambda **_: made.pop(name))
+
+    def listed(*, filters: dict[str, str], **_: object) -> list[SimpleNamespace]:
+        label, _sign, value = filters["label"].partition("=")
+        parts = [SimpleNamespace(attrs={"Image": "sha256:1"})] if label == ENVIRONMENT_LABEL else []
+        return parts or [each for each in made.values() if each.labels.get(label) == value]
+
+    get = client.volumes.get
+
+    def in_use(volume: str) -> SimpleNamespace:
+        if volume in made:
+            raise APIError("volume is in use")
+        return cast("SimpleNamespace", get(volume))
+
+    client.containers, client.volumes.get = SimpleNamespace(list=listed, create=create), in_use
+    volume = fail_half_way(given)
+    assert list(made[volume].volumes) == [volume], "`docker volume prune -a` removes what no container mounts"
+    with held(workspace(given), "restore"):
+        journal_path(workspace(given)).unlink()
+    assert not made
+    assert not there(given), "nobody could change anything any more"
+
+
+def test_a_restore_keeps_its_lock_from_a_prune_before_it_can_be_killed(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[str] = []
+    monkeypatch.setattr(lock, "_keep_from_prune", lambda _client, _workspace, volume: kept.append(volume))
+    at_work: list[str] = []
+
+    def check(*_: object, **__: object) -> None:
+        at_work.extend(there(given))
+        raise ProjectError("refused")
+
+    monkeypatch.setattr(type(given.engine), "program", check)
+    with pytest.raises(ProjectError, match="refused"):
+        given.restore(backup="latest")
+    assert kept == at_work, "a killed restore marks no lock: another clone would be let in to half of the data"
+
+
 def test_who_is_refused_while_data_is_half_replaced_does_not_mark_a_lock(given: Given) -> None:
     with held(workspace(given), "restore"):
         HALF.write(journal_path(workspace(given)))
@@ -258,7 +306,7 @@ def test_a_journal_of_an_earlier_version_says_that_the_data_is_half_replaced(giv
         assert "half" not in noted, "an earlier version would not read it"
     assert [each.half for each in there(given).values()] == [True]
     with held(workspace(given), "restore"):
-        path.write_text(json.dumps({**noted, "done": ["check", "put-postgres"]}))
+        path.write_text(json.dumps({**noted, "done": ["check", "put-postgres", lock.PASSWORD]}))
     assert not there(given), "all data is in its place, and only the start failed: nobody need be locked out"
 
 
@@ -280,7 +328,9 @@ def test_a_journal_says_half_in_a_way_that_an_earlier_version_reads(tmp_path: Pa
         journal = Journal(wanted=Wanted(source=source), stamp="20261124T100500Z", touched=True, done=done)
         path = tmp_path / "restore.staging.json"
         journal.write(path)
-        assert lock._half_replaced(tmp_path, "staging") is journal.half is half
+        assert journal.half is half
+        owes = not half and server == "postgres"
+        assert lock._half_done(tmp_path, "staging") is (half or owes)
         unknown = {"half", "foreign"} & set(json.loads(path.read_text()))
         assert not unknown or server == "backup", "it would end with a traceback while the parts are stopped"
 
@@ -304,7 +354,7 @@ def test_what_a_killed_holder_has_left_running_is_removed_before_anything_is_don
     running = {"samokoder.restore=staging": ["copies"], "samokoder.import=staging": [], "samokoder.restore=prod": ["x"]}
 
     def found(*, filters: dict[str, str], **_: object) -> list[Any]:
-        names = running[filters["label"]]
+        names = running.get(filters["label"], [])
         return [SimpleNamespace(name=name, remove=lambda **_: names.clear()) for name in names]
 
     given.client().containers.list = found
@@ -363,7 +413,7 @@ def test_what_changes_an_environment_takes_the_lock_before_it_does_anything(
     run: Any = type("Run", (), {"workspace": given, "backend": type("Backend", (), {"url": "", "origin": ""})})
     monkeypatch.setattr(lifecycle_down, "_with_engine", lambda _: run)
     monkeypatch.setattr(lifecycle_down, "_to_end", lambda *_, **__: run)
-    monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: run)
+    monkeypatch.setattr(lifecycle_up, "prepared", lambda *_, **__: SimpleNamespace(run=run))
     doing, call = CHANGES[name]
     with pytest.raises(RefusedError, match=f"^{doing}$"):
         call(given)

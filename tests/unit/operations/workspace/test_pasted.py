@@ -75,7 +75,7 @@ def test_the_mistakes_of_production_come_with_lines_to_paste(capsys: pytest.Capt
 
 def test_a_mistake_says_what_is_and_what_it_needs_and_no_line_where_there_is_none() -> None:
     error = InvalidSettingsError("prod", [Mistake("samokoder:x", "nothing", "something")])
-    assert pasted.told(error).endswith("samokoder:x\n  is:    nothing\n  needs: something")
+    assert pasted.mistakes_to_fix(error).endswith("samokoder:x\n  is:    nothing\n  needs: something")
 
 
 def test_doctor_has_the_same_lines(capsys: pytest.CaptureFixture[str]) -> None:

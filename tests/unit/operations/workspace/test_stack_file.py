@@ -7,16 +7,18 @@ import re
 import stat
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
 import yaml
+from pydantic.alias_generators import to_camel
 
 from operations.errors import ProjectError
 from operations.workspace import stack_file, stack_text
 from operations.workspace.workspace import Workspace
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.secret_rules import CONFIGURED_SECRETS, SecretInput, check_secrets
+from stack.settings.tree import Settings
 
 SALT = "v1:salt:v1:abc:def=="
 
@@ -113,6 +115,13 @@ def test_an_unknown_environment_is_named_with_those_that_there_are(tmp_path: Pat
         ("config: &all\n  samokoder:api: *all\n", "config.samokoder:api contains itself"),
         ("config:\n  samokoder:api: &all [*all]\n", r"config\.samokoder:api\[0\] contains itself"),
         ("config: " + "[" * 5_000, "nested"),
+        ("config:\n  samokoder:a: 1\n  samokoder:b: 2\n  samokoder:a: 3\n", "samokoder:a in the lines 2 and 4"),
+        ("config:\n  samokoder:a: 1\n  a: 2\n", "samokoder:a in the lines 2 and 3"),
+        ("config:\n  samokoder:a: {b: {c: 1,\n c: 2}}\n", r"samokoder:a\.b\.c in the lines 2 and 3"),
+        ("config:\n  a: [{b: 1, c: 2}, {b: 1,\n b: 2,\n b: 3}]\n", r"samokoder:a\[1\]\.b in the lines 2, 3 and 4"),
+        ("config: {}\nencryptionsalt: v1:a\nencryptionsalt: v1:b\n", "encryptionsalt in the lines 2 and 3"),
+        ("config: {}\nconfig: {}\n", "config in the lines 1 and 2"),
+        ("config: {a: 1, a: 2, b: 1, b: 2}\n", "samokoder:a in the lines 1 and 1; samokoder:b in the lines 1 and 1"),
     ],
 )
 def test_a_broken_stack_file_is_a_readable_error(tmp_path: Path, text: str, says: str) -> None:
@@ -134,6 +143,48 @@ def test_a_key_that_is_there_twice_is_told_before_a_file_is_changed() -> None:
 
     with pytest.raises(ProjectError, match=r'^The stack file, line 3: found duplicate key "samokoder:api"\.$'):
         stack_text.edited(text, lambda config: config.clear())
+
+
+def test_a_value_of_a_key_that_is_there_twice_is_not_shown(tmp_path: Path) -> None:
+    text = "config:\n  samokoder:smtpPassword: in-plain-text\n  samokoder:smtpPassword: another-one\n"
+    (tmp_path / "Pulumi.staging.yaml").write_text(text, encoding="utf-8")
+
+    with pytest.raises(ProjectError) as caught:
+        stack_file.committed(tmp_path, "staging")
+
+    assert not {"in-plain-text", "another-one"} & set(str(caught.value).split()), "it may be a secret"
+
+
+def test_a_merged_mapping_may_say_a_key_anew(tmp_path: Path) -> None:
+    text = "config:\n  samokoder:api: &one {cpus: 1, replicas: 2}\n  samokoder:worker: {<<: *one, cpus: 2}\n"
+    (tmp_path / "Pulumi.staging.yaml").write_text(text, encoding="utf-8")
+
+    assert stack_file.committed(tmp_path, "staging")["config"]["samokoder:worker"]["cpus"] == 2
+
+
+SHARED = {
+    "a value by an alias": "config:\n  samokoder:api: &own {image: a}\n  samokoder:worker: *own\n",
+    "an alias on the other side": "config:\n  samokoder:worker: &own {image: a}\n  samokoder:api: *own\n",
+    "a key by a merge": "base: &own {image: a}\nconfig:\n  samokoder:worker: {<<: *own, replicas: 2}\n",
+}
+
+
+@pytest.mark.parametrize("text", SHARED.values(), ids=SHARED)
+def test_a_value_that_two_keys_share_is_refused_before_one_of_them_is_changed(text: str) -> None:
+    def change(config: Any) -> None:
+        stack_text.section(config, "worker").pop("image")
+
+    with pytest.raises(ProjectError) as refused:
+        stack_text.edited(text, change, name="Pulumi.prod.yaml")
+    for said in ("Pulumi.prod.yaml", "&own", "*own", "Nothing was changed"):
+        assert said in str(refused.value), "the other part would get this one's image"
+
+
+def test_an_anchor_that_a_change_does_not_touch_is_no_hindrance() -> None:
+    text = "config:\n  samokoder:api: &own {image: a}\n  samokoder:worker: *own\n"
+    written = stack_text.edited(text, lambda config: stack_text.section(config, "rotation").update(redisApp=2))
+    assert written.startswith(text)
+    assert "redisApp: 2" in written
 
 
 def test_one_mapping_in_two_places_is_no_mistake(tmp_path: Path) -> None:
@@ -160,6 +211,39 @@ def test_a_value_that_yaml_takes_for_something_else_is_a_mistake_with_what_to_wr
     assert {"samokoder:api.environment.KEY", "samokoder:smtpPassword", "samokoder:api.cpus"} <= found.keys(), (
         "all mistakes at once"
     )
+
+
+STRUCTURED = {
+    to_camel(name): list if get_origin(field.annotation) is list else dict
+    for name, field in Settings.model_fields.items()
+    if not isinstance(field.get_default(call_default_factory=True), (str, int, float))
+}
+
+
+@pytest.mark.parametrize(
+    "value", ["secretKey=2", "", '{"secretKey": 2}', "{}", "[]", "- a", 2, True, None, [1], {"x": 1}]
+)
+@pytest.mark.parametrize("name", STRUCTURED)
+def test_a_section_or_a_list_in_another_form_is_refused_with_its_key_and_its_form(name: str, value: Any) -> None:
+    key = f"samokoder:{name}"
+    if isinstance(value, STRUCTURED[name]):
+        return
+
+    with pytest.raises(InvalidSettingsError) as caught:
+        stack_file.read("staging", {"config": {key: value}})
+
+    mistake = next(each for each in caught.value.mistakes if each.key == key)
+    assert re.search("list|array" if STRUCTURED[name] is list else "object", mistake.allowed), "which form is meant"
+    written = yaml.safe_load(mistake.example)
+    assert isinstance(written[key], STRUCTURED[name]), "what it says to write must be of that form"
+
+
+def test_an_object_as_text_is_refused_although_pulumi_would_take_it() -> None:
+    config = {"samokoder:cadvisor": '{"port": 18080}'}
+    merged = stack_file.merged({"config": config}, machine={"samokoder:cadvisor": {"dataRoot": "/srv/docker"}})
+
+    with pytest.raises(InvalidSettingsError, match="samokoder:cadvisor"):
+        stack_file.read("staging", merged)  # what this machine adds to the section would be lost without a word
 
 
 def test_a_secret_of_the_application_that_yaml_takes_for_a_date_is_neither_shown_nor_told_to_be_in_plain_text() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +21,7 @@ import pytest
 from operations.engine.images import third_party_images
 from operations.errors import ProjectError, PulumiFailedError
 from operations.lifecycle import prepare as preparing
-from operations.lifecycle.prepare import prepare, refuse_changed
+from operations.lifecycle.prepare import Prepared, prepare, refuse_changed
 from operations.workspace import origins, pulumi_cli, pulumi_state, stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
@@ -89,6 +91,50 @@ def test_a_passphrase_is_generated_once_and_only_its_owner_can_read_it(clone: Pa
     assert stat.S_IMODE(first.parent.stat().st_mode) == 0o700, "nobody else has any business there"
     assert again.read_text(encoding="utf-8") == text, "another one would not open the state any more"
     assert len(text) >= 64, "it must not be guessable"
+
+
+def test_two_first_runs_at_once_have_one_passphrase(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2)
+
+    def nothing_encrypted_yet(_run: PulumiRun) -> list[str]:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.5)  # until the other one has looked too, where it may
+        return []
+
+    monkeypatch.setattr(PulumiRun, "encrypted_stacks", nothing_encrypted_yet)
+
+    made: list[str] = []
+    write = stack_file.write
+
+    def noted(path: Path, text: str) -> None:
+        made.append(text)
+        write(path, text)
+
+    monkeypatch.setattr(stack_file, "write", noted)
+    (clone / "Pulumi.prod.yaml").write_text("config: {}\n", encoding="utf-8")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda name: _passphrase(_workspace(clone, environment=name)), ["staging", "prod"]))
+    assert made == [(clone / ".samokoder/passphrase").read_text()], "what the other one encrypts could never be read"
+
+
+def test_a_stack_that_another_run_has_made_meanwhile_is_taken(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[str] = []
+
+    def pulumi(_run: PulumiRun, *words: str, **_: object) -> None:
+        assert words[:2] == ("stack", "init")
+        there.append("staging")
+        raise PulumiFailedError("stack 'staging' already exists")
+
+    monkeypatch.setattr(PulumiRun, "pulumi", pulumi)
+    monkeypatch.setattr(PulumiRun, "stacks", lambda _: list(there))
+    workspace = _workspace(clone)
+    run = workspace.pulumi_by("", {}, workspace.backend())
+    run.ensure_stack(workspace.document())
+    assert workspace.stack_file.is_file()
+    there.clear()
+    monkeypatch.setattr(PulumiRun, "stacks", lambda _: [])
+    with pytest.raises(PulumiFailedError, match="already exists"):
+        run.ensure_stack(workspace.document())
 
 
 def test_the_users_own_passphrase_is_respected(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,6 +274,42 @@ def test_lines_are_shown_as_they_come(clone: Path) -> None:
     _run(clone, "import sys; print('out'); print('err', file=sys.stderr)").pulumi("up", show=shown.append)
 
     assert sorted(shown) == ["err", "out"], "errors belong to what a person follows"
+
+
+LEAKS = """
+import json, sys
+said = " ".join(sys.argv[1:])
+if said.startswith("config"):
+    print(json.dumps({"samokoder:SMTP_PASSWORD": {"value": "mail-pass-word", "secret": True}}))
+elif said.startswith("stack export"):
+    print("{}")
+else:
+    print("making api-1\\nDiagnostics:\\n  docker: no login with mail-pass-word", flush=True)
+    sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize("command", ["preview", "up", "refresh", "destroy"])
+def test_what_a_provider_says_of_an_error_is_shown_without_secrets(clone: Path, command: str) -> None:
+    shown: list[str] = []
+    run = _run(clone, LEAKS)
+
+    with pytest.raises(PulumiFailedError):
+        run.pulumi(command, show=shown.append)
+    with pytest.raises(PulumiFailedError) as failed:
+        run.pulumi(command, capture=True)
+
+    assert shown == ["making api-1", "Diagnostics:", "  docker: no login with <samokoder:SMTP_PASSWORD>"]
+    assert "no login with <samokoder:SMTP_PASSWORD>" in str(failed.value), "it goes to a log of CI, or to JSON"
+
+
+def test_an_error_is_shown_although_the_secrets_cannot_be_asked_for(clone: Path) -> None:
+    run = _run(clone, "import sys; print('Diagnostics:\\n  the bucket does not answer'); sys.exit(1)")
+    shown: list[str] = []
+
+    run.pulumi("up", show=shown.append, check=False)
+
+    assert "  the bucket does not answer" in shown, "the cause must be known at 3 a.m."
 
 
 def test_a_termination_reaches_pulumi_which_is_waited_for(clone: Path) -> None:
@@ -415,6 +497,7 @@ def test_a_silent_registry_swaps_nothing_that_comes_from_another_one(clone: Path
 @pytest.mark.parametrize(
     ("machine", "now", "said"),
     [
+        # Another run in this clone has written its own machine file meanwhile, whatever was judged here.
         ({}, "nothing", ""),
         ({}, "registry", ""),
         ({}, "here", "images that were built here"),
@@ -436,14 +519,24 @@ def test_what_another_run_changed_while_this_one_built_images_is_seen(
     volume = {"type": pulumi_state.VOLUME, "urn": "u$v::data-grafana", "outputs": {"name": "dashboards"}}
     resources = {"registry": FROM_REGISTRY, "here": BUILT_HERE, "grafana": [volume]}
     _state(run, {"resources": resources.get(now, [])})
-    stack_file.write(workspace.machine_file, stack_file.dump(machine, source="a test"))
+    kept = machine.get("samokoder:keptVolumes", {})
+    by = Prepared(
+        run=run,
+        facts={},
+        built_here=["redis"] if "samokoder:images" in machine else [],
+        machine={key: value for key, value in machine.items() if key != "samokoder:keptVolumes"},
+        kept_volumes=kept,
+    )
+    other = {"samokoder:images": {"redis": "sha256:" + "d" * 64}, "samokoder:keptVolumes": {"grafana": "others"}}
+    stack_file.write(workspace.machine_file, stack_file.dump(other, source="a test"))
     if said:
         with pytest.raises(ProjectError, match=rf"(?s)by another run.*Run it again.*{said}"):
-            refuse_changed(workspace, run)
+            refuse_changed(workspace, by)
     else:
-        refuse_changed(workspace, run)
+        refuse_changed(workspace, by)
         given = stack_file.load(workspace.stack_file)["config"]
         assert {key: given[key] for key in machine} == machine, "a run in the same clone wrote another one for Pulumi"
+        assert not set(given) & set(other) - set(machine), "what was not judged must not be deployed"
 
 
 MIRROR = "registry.example.org/mirror/redis:7.4.11@sha256:" + "c" * 64

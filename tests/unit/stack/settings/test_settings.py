@@ -554,6 +554,24 @@ def test_a_scrape_that_may_take_longer_than_its_interval_is_refused() -> None:
     read(prometheus={"scrapeInterval": "10s"})
 
 
+@pytest.mark.parametrize("short", ["1s", "500ms"])
+def test_a_scrape_that_is_given_up_before_an_exporter_can_tell_of_a_silent_server_is_refused(short: str) -> None:
+    wrong = the_mistake(prometheus={"scrapeTimeout": short})
+    assert (wrong.key, wrong.given) == ("samokoder:prometheus.scrapeTimeout", short)
+    assert wrong.example == 'samokoder:prometheus.scrapeTimeout: "2s"'
+    settings = read(prometheus={"scrapeTimeout": "2s"}).settings.prometheus
+    assert max(settings.connect_seconds, settings.answer_seconds) < 2, "the scrape is given up first"
+
+
+def test_what_is_to_be_written_in_place_of_a_short_interval_is_accepted() -> None:
+    found = mistakes(prometheus={"scrapeInterval": "1s"})
+    assert [wrong.example for wrong in found] == [
+        'samokoder:prometheus.scrapeInterval: "2s"',
+        'samokoder:prometheus.scrapeTimeout: "2s"',
+    ]
+    read(prometheus={"scrapeInterval": "2s", "scrapeTimeout": "2s"})
+
+
 @pytest.mark.parametrize(
     ("alertmanager", "secret", "because"),
     [

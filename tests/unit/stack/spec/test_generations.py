@@ -165,7 +165,8 @@ def test_a_state_from_before_phases_were_noted_is_taken_for_either() -> None:
 
 def test_a_secret_that_is_configured_or_not_there_yet_is_nobodys_rotation() -> None:
     assert not refused({"resources": []}, rotation={"postgresApp": 7}), "a new environment"
-    assert not refused(state("secret_key", 2), secretKey=secret_value("own", 86))
+    own = secret_value("own", 86)
+    assert not refused(state("secret_key", 2), secretKey=own), "kept_secrets tells where it takes another one's place"
 
 
 def test_a_key_that_opens_what_is_kept_is_refused_at_any_other_generation_also_where_it_is_not_protected() -> None:

@@ -20,7 +20,7 @@ from operations import __main__ as command
 from operations.audit.drift import detect, repairs
 from operations.audit.drift.actual import read_engine
 from operations.audit.drift.compare import compare
-from operations.audit.drift.declared import SECRET_MARK, read_state
+from operations.audit.drift.declared import read_state
 from operations.audit.drift.difference import Difference, Typed
 from operations.audit.drift.preview import read_preview
 from operations.data.restore import unfinished
@@ -28,6 +28,7 @@ from operations.engine.part_status import PartStatus
 from operations.errors import ProjectError, PulumiFailedError
 from operations.lifecycle import up as lifecycle_up
 from operations.workspace import lock
+from operations.workspace.pulumi_state import SECRET_MARK
 from operations.workspace.workspace import Workspace
 from stack.settings.environment import Environment
 from stack.settings.reading import read_environment
@@ -469,6 +470,19 @@ def test_what_measures_the_host_for_another_environment_is_no_finding(name: str,
     assert bool(found(change)) is is_found, "two environments on one engine would each call the other an intruder"
 
 
+@pytest.mark.parametrize("changed", [{"Image": "sha256:other"}, {"Entrypoint": ["/bin/cat"]}], ids=["image", "program"])
+def test_another_program_that_calls_itself_what_measures_the_host_is_found(changed: dict[str, Any]) -> None:
+    def change(world: World) -> None:
+        stranger(world, "samokoder-x-cadvisor", labels={"samokoder.environment": "x"})
+        container = world["containers"][-1]
+        container["Mounts"] = [{"Type": "bind", "Source": "/var/lib/docker", "Destination": "/d", "RW": False}]
+        container["Image"] = changed.get("Image", container["Image"])
+        container["Config"]["Entrypoint"] = changed.get("Entrypoint", container["Config"]["Entrypoint"])
+        world["images"]["sha256:other"] = world["images"][recorded.container(world, "cadvisor")["Image"]]
+
+    assert found(change), "it reads every secret's volume, and nobody is told"
+
+
 @pytest.mark.parametrize(
     ("name", "labels"),
     [
@@ -500,6 +514,15 @@ def test_a_volume_and_a_network_that_nobody_declared_are_found_but_not_what_a_re
         (f"{PREFIX}-loot", "", "nothing", "a volume"),
         (f"{PREFIX}-tunnel", "", "nothing", "a network"),
     ]
+
+
+def test_what_keeps_the_lock_of_a_half_done_restore_is_no_drift_until_somebody_starts_it() -> None:
+    def change(world: World, status: str) -> None:
+        stranger(world, f"{PREFIX}-lock-0badcafe")
+        world["containers"][-1]["State"]["Status"] = status
+
+    assert found(lambda world: change(world, "created")) == []
+    assert found(lambda world: change(world, "exited")), "a container of that name that ran is somebody's"
 
 
 def test_what_waits_for_its_removal_is_not_what_is_declared() -> None:
@@ -740,7 +763,8 @@ def test_nothing_goes_before_what_up_refuses_is_refused(monkeypatch: pytest.Monk
     workspace = Workspace()
     monkeypatch.setattr(repairs, "clear", lambda *_: begun.append("clear"))
     monkeypatch.setattr(repairs, "live_status", lambda _: [])
-    monkeypatch.setattr(lifecycle_up, "prepare", lambda *_, **__: SimpleNamespace(workspace=workspace, backend="here"))
+    run = SimpleNamespace(workspace=workspace, backend="here")
+    monkeypatch.setattr(lifecycle_up, "prepared", lambda *_, **__: SimpleNamespace(run=run))
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(unfinished, "refuse_half_replaced", lambda _: None)
     monkeypatch.setattr(lock, "held", lambda *_: contextlib.nullcontext())
@@ -764,3 +788,31 @@ def test_prometheus_gets_how_many_there_are_and_when_it_was() -> None:
         "stack_drift_findings": ("gauge", 3.0),
         "stack_drift_checked_timestamp_seconds": ("gauge", 1_800_000_000.0),
     }
+
+
+def test_a_configured_secret_in_what_runs_is_no_part_of_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = recorded.recorded()
+    api(world)["Config"]["Env"] += ["SMTP=mail-pass-word", "DSN=password=hunter2hunter2"]
+    steps = [step("update", "worker", diffReasons=["mail-pass-word"])]
+    run = SimpleNamespace(
+        in_plain=lambda: world["deployment"],
+        secrets=lambda **_: {},
+        configuration=lambda: {
+            "samokoder:SMTP_PASSWORD": {"value": "mail-pass-word", "secret": True},
+            "samokoder:managedDatabaseUrl": {"value": "postgresql://me:hunter2hunter2@db/samokoder", "secret": True},
+        },
+        variables={},
+        pulumi=lambda *_, **__: SimpleNamespace(stdout=json.dumps({"steps": steps})),
+    )
+    client = of_engine(world)
+    cast("Any", client).close = lambda: None
+    monkeypatch.setattr(detect, "prepare", lambda *_, **__: run)
+    monkeypatch.setattr(detect, "_note", lambda *_: True)
+    monkeypatch.setattr(Workspace, "deployment", lambda _: {})
+    monkeypatch.setattr(Workspace, "settings", lambda _: environment())
+    monkeypatch.setattr(Workspace, "client", lambda _: client)
+    quiet = Workspace(reporter=Reporter(Console(file=io.StringIO())))
+    text = json.dumps([each.as_json() for each in detect.find_drift(quiet)])
+    assert "<samokoder:SMTP_PASSWORD>" in text, "a reader still sees which one it is"
+    for secret in ("mail-pass-word", "hunter2hunter2"):
+        assert secret not in text, "the JSON goes to a log of CI, and what Pulumi says goes with it"

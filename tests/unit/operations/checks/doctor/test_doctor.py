@@ -1,6 +1,6 @@
 """The examination before `up`: each check's good and bad side, against small real servers and a stand-in for an engine.
 
-The stand-in speaks the engine's HTTP API on a socket; a shell, curl, SMTP and S3 are real.
+The stand-in speaks the engine's HTTP API on a socket; a shell and SMTP are real.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from operations.checks.doctor import after, disk_room, doctor
 from operations.checks.doctor.asked import EnvironmentAsked, HostFacts, secrets_of
 from operations.checks.doctor.host import judge_clock, judge_disk, judge_engine, judge_kernel, judge_memory, judge_ports
 from operations.checks.doctor.images import image_checks
-from operations.checks.doctor.outside import ask_mail_server, ask_telegram, write_to_bucket
+from operations.checks.doctor.outside import ask_mail_server, ask_telegram
 from operations.checks.doctor.secrets import judge_grafana_password, judge_secrets
 from operations.checks.report import Check, Finding, Once, Report, Verdict, ask_all
 from operations.checks.smoke import smoke
@@ -49,7 +49,6 @@ from operations.workspace.workspace import Workspace
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.common.secret_rules import SecretInput
 from stack.parts.alertmanager.routing import integrations
-from tests.backup_image.s3_server import ADDING, BUCKET, REGION, S3Server, built
 from tests.fake_engine import FakeEngine, engine_at
 from tests.recording import TELEGRAM_TOKEN, case_config, case_environment, environment_of, secret_value
 
@@ -652,7 +651,6 @@ def test_a_name_that_only_the_hosts_search_domain_completes_fails_before_up(make
     for workspace, ask in (
         (email(make, "mail:25"), ask_mail_server),
         (telegram(make, "http://tgapi:8081"), ask_telegram),
-        (offsite(make, "http://minio:9000"), write_to_bucket),
     ):
         with examined(workspace) as asked, pytest.raises(FailedError, match="write the whole name of"):
             ask(asked)  # the host would reach it, and no container does: the first real alert would be lost
@@ -715,70 +713,6 @@ def test_before_grafana_is_there_its_password_is_the_generated_one_unless_a_volu
         adopted = make(dockerHost=host, grafana={"port": free_ports(1)[0], "adoptVolume": "grafana_data"})
         with examined(adopted, host) as asked, pytest.raises(UnavailableError, match="adopted"):
             judge_grafana_password(asked)
-
-
-KEYS = {"s3AccessKeyId": "USER0123456789AB", "s3SecretAccessKey": '/+=#;"\\0123456789abcdef'}
-
-
-def offsite(make: Callable[..., Workspace], endpoint: str, **more: str) -> Workspace:
-    settings = {"endpoint": endpoint, "bucket": BUCKET, "region": REGION, **more}
-    return make(backup={"offsite": settings}, **{name: {"secure": "v1:x"} for name in KEYS})
-
-
-@pytest.mark.parametrize(
-    ("status", "expected", "why"),
-    [
-        (200, Verdict.PASSED, f"/{BUCKET}/samokoder-staging/doctor was written"),
-        (403, Verdict.FAILED, "refuses the keys"),
-        (404, Verdict.FAILED, f"has no bucket {BUCKET}"),
-        (500, Verdict.FAILED, "answers 500"),
-    ],
-)
-def test_the_bucket_is_written_to(make: Callable[..., Workspace], status: int, expected: Verdict, why: str) -> None:
-    asked_with = []
-
-    def answer(method: str, path: str, headers: Mapping[str, str]) -> tuple[int, Any]:
-        asked_with.append((method, path, headers["Authorization"].partition(" ")[0]))
-        return status, {}
-
-    with page(answer) as url, examined(offsite(make, url), secrets=KEYS) as asked:
-        found, said = verdict(lambda: write_to_bucket(asked))
-    assert asked_with == [("PUT", f"/{BUCKET}/samokoder-staging/doctor", "AWS4-HMAC-SHA256")], "the one object"
-    assert found is expected, said
-    assert why in said
-    assert KEYS["s3SecretAccessKey"] not in said
-
-
-def test_a_bucket_that_is_out_of_reach_fails_or_says_so(make: Callable[..., Workspace]) -> None:
-    with examined(offsite(make, "http://127.0.0.1:9"), secrets=KEYS) as asked:
-        found, said = verdict(lambda: write_to_bucket(asked))
-    assert found is Verdict.FAILED, said
-    assert "cannot be spoken to" in said
-
-
-@pytest.mark.long  # the server is built for those tests
-def test_a_real_s3_server_takes_the_signature_and_refuses_a_wrong_key(
-    make: Callable[..., Workspace], tmp_path: Path
-) -> None:
-    server = S3Server(program=built(), folder=tmp_path / "s3", metadata=tmp_path / "s3-metadata")
-    (tmp_path / "s3-metadata").mkdir()
-    server.start()
-    try:
-        server.make_bucket()
-        server.allow(all=ADDING)
-        keys = {"s3AccessKeyId": server.access_key, "s3SecretAccessKey": server.secret_key}
-        with examined(offsite(make, server.endpoint), secrets=keys) as asked:
-            for _ in range(2):  # the same object again: nothing grows
-                assert "was written" in write_to_bucket(asked)
-        assert len([path for path in server.objects.rglob("*") if path.is_file()]) == 1
-        wrong = {**keys, "s3SecretAccessKey": "0123456789abcdef0123456789abcdef"}
-        with (
-            examined(offsite(make, server.endpoint), secrets=wrong) as asked,
-            pytest.raises(FailedError, match="refuses the keys"),
-        ):
-            write_to_bucket(asked)
-    finally:
-        server.stop()
 
 
 # After `up`

@@ -36,11 +36,14 @@ def brought(
     env: dict[str, str],
     configured: dict[str, str] | None = None,
     deployment: dict[str, Any] | None = None,
+    others: dict[str, dict[str, str]] | None = None,
+    of: str = "",
     **values: Any,
 ) -> tuple[str, dict[str, str]]:
     """Bring what one old container was given; return what is said, and what was written. configured: there already.
 
-    deployment: the state; none is an environment that was never up.
+    deployment: the state; none is an environment that was never up. others: further containers with what they were
+    given. of: the one that is chosen.
     """
     written: dict[str, str] = {}
     run = SimpleNamespace(pulumi=lambda *words, given: written.update({words[-1]: given}))
@@ -57,8 +60,11 @@ def brought(
     def keys() -> dict[str, str]:
         return {name.removeprefix("samokoder:"): value for name, value in written.items()}
 
-    container = SimpleNamespace(attrs={"Config": {"Env": [f"{name}={value}" for name, value in env.items()]}})
-    monkeypatch.setattr(old_containers, "_containers", lambda *_: [container])
+    containers = [
+        SimpleNamespace(name=who, attrs={"Config": {"Env": [f"{name}={value}" for name, value in given.items()]}})
+        for who, given in {"old-api-1": env, **(others or {})}.items()
+    ]
+    monkeypatch.setattr(old_containers, "_containers", lambda *_: containers)
     workspace = SimpleNamespace(
         settings=lambda: environment.model_copy(update={"configured_secrets": frozenset((configured or {}) | keys())}),
         client=lambda: SimpleNamespace(close=lambda: None),
@@ -68,7 +74,7 @@ def brought(
         variables={},
         reporter=SimpleNamespace(say=lambda _: None),
     )
-    said = old_containers.bring_keys(cast("Workspace", workspace), "samokoder")
+    said = old_containers.bring_keys(cast("Workspace", workspace), "samokoder", of=of)
     assert not [value for value in env.values() if len(value) > len("yes") and value in said], "a key is shown"
     return said, keys()
 
@@ -77,6 +83,30 @@ def test_a_fernet_key_comes_along_and_its_form_is_asked_for(monkeypatch: pytest.
     said, written = brought(monkeypatch, {"APP_SECRET_KEY": KEY, "SECRET_KEY": SIGNS})
     assert written == {"appSecretKey": KEY, "secretKey": SIGNS}
     assert "set samokoder:appSecretKeyForm: fernet" in said
+
+
+def test_two_values_of_one_key_are_told_with_their_containers_and_one_is_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    env = {"APP_SECRET_KEY": KEY, "SECRET_KEY": SIGNS}
+    others = {
+        "old-worker-1": {"APP_SECRET_KEY": GENERATED, "SECRET_KEY": SIGNS},
+        "old-redis-1": {},
+        "old-api-2": {"APP_SECRET_KEY": KEY},
+    }
+    with pytest.raises(ProjectError) as refused:
+        brought(monkeypatch, env, others=others)
+    said = str(refused.value)
+    assert "APP_SECRET_KEY: old-api-1, old-api-2; another one: old-worker-1" in said
+    assert " SECRET_KEY" not in said, "of that one they have the same"
+    assert "PROJECT=samokoder ARGS='--keys --keys-of old-api-1'" in said, "the choice is one line to type"
+    assert not [value for value in (KEY, GENERATED, SIGNS) if value in said], "a key is shown"
+    assert brought(monkeypatch, env, others=others, of="old-worker-1")[1]["appSecretKey"] == GENERATED
+    assert brought(monkeypatch, env, others=others, of="old-api-2")[1] == {"appSecretKey": KEY, "secretKey": SIGNS}
+    with pytest.raises(ProjectError, match="APP_SECRET_KEY"):
+        brought(monkeypatch, env, others=others, of="old-redis-1")  # it has neither
+    with pytest.raises(ProjectError, match="no container old-api-9"):
+        brought(monkeypatch, env, others=others, of="old-api-9")
 
 
 def test_a_placeholder_in_the_old_file_keeps_no_other_key_from_coming_along(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +325,8 @@ def test_the_order_of_the_page_can_be_followed_for_production(tmp_path: Path, mo
     file.write_text(yaml.safe_dump(document), encoding="utf-8")
     written: list[str] = []
     env = {"APP_SECRET_KEY": KEY, "OPENAI_API_KEY": SIGNS, "TELEGRAM_BOT_TOKEN": TELEGRAM_TOKEN}
-    container = SimpleNamespace(attrs={"Config": {"Env": [f"{name}={value}" for name, value in env.items()]}})
+    given = [f"{name}={value}" for name, value in env.items()]
+    container = SimpleNamespace(name="old-api-1", attrs={"Config": {"Env": given}})
     monkeypatch.setattr(old_containers, "_containers", lambda *_: [container])
     run = SimpleNamespace(pulumi=lambda *words, given: written.append(words[-1]))
     monkeypatch.setattr(Workspace, "open", lambda _: SimpleNamespace(in_clone=lambda: run, deployment=dict))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import subprocess
@@ -28,6 +29,7 @@ from operations.data.restore.scripts import COPY, RELEASE
 from operations.data.restore.steps import Restore, Restored
 from operations.engine import one_off
 from operations.errors import ProjectError
+from operations.workspace import known, lock
 from stack.common.names import PART_LABEL
 from tests.recording import ROOT
 from tests.restoring import (
@@ -101,6 +103,33 @@ def test_a_journal_that_cannot_be_read_is_named_with_what_to_do(given: Given) ->
         with pytest.raises(ProjectError, match=r"restore\.staging\.json cannot be read.*remove no volume"):
             given.restore(backup="latest")
         assert path.read_text() == damage, "what may be read by somebody is kept"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "EIO"), FileNotFoundError(errno.ENOENT, "ENOENT")], ids=str)
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_journal_that_a_disk_does_not_give_for_a_moment_is_not_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, times: int
+) -> None:
+    path = tmp_path / "restore.staging.json"
+    journal = Journal(wanted=ASKED["a moment"], stamp="x", touched=True)
+    journal.write(path)
+    left, real = [times], Path.read_text
+
+    def read(self: Path, *words: Any, **more: Any) -> str:
+        if self == path and left[0]:
+            left[0] -= 1
+            raise type(error)(error.errno, error.strerror, str(self))
+        return real(self, *words, **more)
+
+    monkeypatch.setattr(Path, "read_text", read)
+    if times == 1:
+        assert Journal.read(path) == journal, "a new restore would begin, over data that is half replaced"
+        left[0] = 1
+        assert lock._half_done(tmp_path, "staging")
+    else:
+        with pytest.raises(ProjectError, match="cannot be read"):
+            Journal.read(path)
+        assert lock._half_done(tmp_path, "staging"), "that is possible"
 
 
 def test_a_moment_is_restored_while_the_application_serves_and_the_latest_state_after_it_has_stopped(
@@ -534,6 +563,7 @@ ROW = {
     "from": "2026-11-23T02:15:09+00:00",
     "to": None,
     "without": [],
+    "note": "",
 }
 
 
@@ -550,6 +580,23 @@ def test_the_list_shows_age_size_and_the_moments_that_one_can_go_back_to(monkeyp
     assert "Set aside by a restore: samokoder-staging-postgres-before-restore-1" in shown
     listed = json.loads(CliRunner().invoke(command.app, ["backups", "--json"]).output)
     assert listed["backups"][0] == ROW
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["stopped", "without a container"])
+def test_what_was_set_aside_is_listed_while_the_backup_container_does_not_run(
+    monkeypatch: pytest.MonkeyPatch, *, there: bool
+) -> None:
+    kept = f"samokoder-staging-postgres-before-restore-{STAMP}"
+    client = SimpleNamespace(
+        volumes=SimpleNamespace(list=lambda **_: [SimpleNamespace(name=kept)]), api=None, close=lambda: None
+    )
+    labels = {PART_LABEL: "backup" if there else "postgres"}
+    container = SimpleNamespace(client=client, status="exited", labels=labels, reload=lambda: None)
+    client.containers = SimpleNamespace(list=lambda **_: [container])
+    there_ = SimpleNamespace(name="staging", prefix="samokoder-staging", client=lambda **_: client)
+    monkeypatch.setattr(known, "of", lambda _: there_)
+    with pytest.raises(ProjectError, match=f"'backup'(?s:.*)Set aside by a restore: {kept}"):
+        backups.backups(cast("Any", None))
 
 
 def test_a_restore_says_to_a_program_too_what_it_has_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -610,4 +657,6 @@ def test_every_command_that_the_page_for_3_am_names_is_a_target_with_these_varia
     assert {"restore", "backups", "drill", "up"} <= {target for target, _ in typed}, "the expression finds no commands"
     for target, variable in typed:
         assert f"\n{target}: bootstrap ##" in makefile, target
-        assert not variable or re.search(rf"^{variable.strip(' =')} \??=", makefile, re.MULTILINE), variable
+        name = variable.strip(" =")
+        takes = re.search(rf"^TAKES\.{target} := .*\b{name}\b", makefile, re.MULTILINE)
+        assert name in {"", "ENV", "ARGS"} or takes, variable

@@ -443,3 +443,94 @@ def test_a_half_replaced_database_is_nothing_that_latest_is_compared_with(given:
         restoring = Restore(environment(), given.engine, journal, given.folder / "restore.json", lambda _: None)
         asked.append(restoring._present())
     assert asked == [POSTGRES, "", ""], "`make restore` would be refused for ever, and any other words too"
+
+
+@pytest.mark.parametrize("error", [ProjectError, KeyboardInterrupt])
+def test_other_clones_wait_until_a_restored_postgresql_has_this_stacks_password(
+    given: Given, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def fails(*_: object) -> None:
+        raise error("not healthy")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FakeEngine, "own_password", fails)
+        with pytest.raises(error):
+            given.restore(backup=DUMP)
+    (elsewhere := given.folder / "elsewhere").mkdir()
+    other = cast("Any", replace(given, folder=elsewhere))
+    with pytest.raises(ProjectError, match="left half done: `restore` since"), lock.held(other, "up"):
+        pytest.fail("it has no journal, gives no password, and fails at postgres-roles without a reason")
+    with lock.held(cast("Any", given), "up"):
+        unfinished.give_own_password(cast("Any", given))
+    with lock.held(other, "up"):
+        given.engine.start(["postgres_roles"])  # asserts that it gets in
+    given.restore(backup="latest")
+    assert not given.client().volumes.labelled
+
+
+def test_a_restore_that_fails_after_postgresql_has_its_password_locks_nobody_out(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = FakeEngine.start
+
+    def fails(engine: FakeEngine, fields: Any) -> None:
+        if "migrations" in fields:
+            raise ProjectError("the code that runs is older than the dump")
+        real(engine, fields)
+
+    monkeypatch.setattr(FakeEngine, "start", fails)
+    with pytest.raises(ProjectError, match="older than the dump"):
+        given.restore(backup=DUMP)
+    assert not given.client().volumes.labelled, "CI could not deploy the version that starts"
+
+
+def test_a_password_that_was_given_before_the_data_was_replaced_is_given_again(given: Given) -> None:
+    cut_when(given, lambda so_far: "put-postgres" in so_far.get("done", ()), backup=DUMP)
+    given.engine.refuses = "restore"
+    with pytest.raises(ProjectError):
+        given.restore(to="2026-11-23 10:05:00+03")
+    unfinished.give_own_password(cast("Any", given))
+    assert lock.PASSWORD in journal(given)["done"]
+    given.engine.refuses, given.engine.key = "", "of the backup"
+    given.restore()
+    assert given.engine.key == "of this stack"
+
+
+def test_a_half_replaced_volume_of_backups_has_a_way_back_where_the_bucket_is_away(given: Given) -> None:
+    given.config = OFFSITE
+    everything = set(given.engine.running)
+    for cut in range(1, 100):
+        given.engine = FakeEngine(cut=cut)
+        for file in given.folder.glob("*.json"):
+            file.unlink()
+        with pytest.raises(CutOffError):
+            given.restore(source="offsite")
+        if given.engine.volumes["samokoder-staging-backup-data"] == "half":
+            break
+    given.engine.cut, given.engine.refuses, given.engine.key = -1, "pull", "of this stack"
+    for name in [name for name in given.engine.volumes if "-restored-" in name]:
+        del given.engine.volumes[name]
+    with pytest.raises(ProjectError, match="Or back: make restore FROM=") as failed:
+        given.restore()
+    given.restore(source=str(failed.value).rpartition("FROM=")[2])
+    assert given.engine.volumes["samokoder-staging-backup-data"] == "backups"
+    assert given.engine.volumes[POSTGRES] == "old rows"
+    assert given.engine.running == everything, "the database was whole all the time, and nobody starts it"
+
+
+def test_a_half_replaced_database_of_the_bucket_has_a_way_back_too(given: Given) -> None:
+    given.config = OFFSITE
+    cut_half(given, lambda: given.restore(source="offsite"))
+    aside = next(each for each in journal(given)["aside"] if "-postgres-" in each)
+    given.restore(source=aside)
+    assert given.engine.volumes[POSTGRES] == "old rows"
+    assert {"api", "postgres", "backup"} <= given.engine.running
+
+
+def test_no_way_back_is_named_to_data_that_was_incomplete(given: Given) -> None:
+    """Redis with no list of its files, for example, whose repair leaves what was there in a volume."""
+    given.engine.volumes["samokoder-staging-redis-data"] = ""
+    done = given.restore(backup=REDIS)
+    assert done.undo == ""
+    assert "FROM=" not in str(done), "it is refused as incomplete"
+    assert done.set_aside[-1] in str(done)
