@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
+    from operations.workspace.pulumi import PulumiRun
+
 _HOST = re.compile(r"(?:unix|ssh|tcp)://\S+")
+_PROVIDER = ("secretsprovider", "encryptedkey")
+_NO_SETTINGS = f"{PROJECT}:noSettings"
+"""Key in a stack file that stands in for a broken one, so that the copy of it is not taken for that of a last run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +87,27 @@ class Known:
 
         Pulumi is asked for one in a bucket. Raises ProjectError where the bucket has none.
         """
-        return self.workspace.deployment() if was_made(self) else {}
+        return self._with_a_file().deployment() if was_made(self) else {}
 
-    def configured(self) -> Mapping[str, Any]:
-        """Return key (`samokoder:api`) -> value in the stack file, unchecked, with encrypted values still encrypted."""
-        return dict(self.workspace.document()["config"])
+    def opened(self) -> PulumiRun:
+        """Return Pulumi with the stack, which is there. Raises ProjectError where there is none."""
+        return self._with_a_file().open_made()
+
+    def configured(self) -> Mapping[str, Any] | None:
+        """Return key (`samokoder:api`) -> value in the stack file, unchecked, with encrypted values still encrypted.
+
+        None where the file is no YAML and this clone has no copy of it.
+        """
+        workspace = self._with_a_file()
+        return dict(workspace.document()["config"]) if workspace is self.workspace else None
+
+    def _with_a_file(self) -> Workspace:
+        """Return the workspace; where its stack file is no YAML, with a file that says no more than how to decrypt."""
+        try:
+            self.workspace.committed()
+        except ProjectError:
+            return _without_settings(self.workspace)
+        return self.workspace
 
 
 def of(workspace: Workspace) -> Known:
@@ -205,11 +226,26 @@ def was_made(known: Known) -> bool:
 def _as_last_run(workspace: Workspace) -> Workspace | None:
     """Return the workspace with the stack file of its last run, as the committed one is no YAML; None: no such file."""
     try:
-        if not stack_file.load(workspace.stack_file):
-            return None
+        there = stack_file.load(workspace.stack_file)
     except ProjectError:
         return None
+    if not there or _NO_SETTINGS in (there.get("config") or {}):
+        return None
     return replace(workspace, environment=workspace.name, stack_files=workspace.folder)
+
+
+def _without_settings(workspace: Workspace) -> Workspace:
+    """Return the workspace with a stack file without settings: Pulumi takes the passphrase's salt from the state.
+
+    Another secrets provider is read from the lines of the broken file, because the state is read by it.
+    """
+    text = workspace.committed_file.read_text(encoding="utf-8", errors="replace")
+    found = {key: set(re.findall(rf"^{key}: *(\S+) *$", text, re.MULTILINE)) for key in _PROVIDER}
+    document = {key: values.pop() for key, values in found.items() if len(values) == 1}
+    folder = workspace.folder / "unread"
+    text = stack_file.dump({**document, "config": {_NO_SETTINGS: True}}, source="the state")
+    stack_file.write(folder / workspace.committed_file.name, text)
+    return replace(workspace, stack_files=folder)
 
 
 def _from_state(workspace: Workspace) -> Known:

@@ -315,3 +315,53 @@ def test_a_colleague_joins_and_another_one_leaves(clone: Path, tmp_path: Path) -
     put_passphrase(clone, new)
     assert "unchanged" in typed(clone, "make preview")
     assert run(clone, "git", "status", "--porcelain").stdout == ""
+
+
+OTHER = "walkother"
+"""A second environment, whose state has the same passphrase."""
+
+
+def on_page(heading: str, *, words: str) -> list[str]:
+    """Return the lines of a section of docs/colleagues.md that begin with these words, for the environments here."""
+    section = (ROOT / "docs" / "colleagues.md").read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    lines = re.findall(rf"^ +({words} .*)$", section, re.MULTILINE)
+    assert lines, words
+    return [line.replace("Pulumi.prod.yaml", FILE).replace("ENV=prod", f"ENV={ENVIRONMENT}") for line in lines]
+
+
+def test_a_colleague_leaves_by_the_lines_of_the_page(clone: Path) -> None:
+    leaves = "A colleague leaves"
+    person = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    there = {row["secret"] for row in as_json(clone, f"{SAMOKODER} rotate --json")["secrets"]}
+    old = typed(clone, f"{SAMOKODER} password postgres-app")
+    for line in on_page(leaves, words="make rotate"):
+        if (secret := re.search(r"SECRET=(\S+)", line)) and secret[1] in there:
+            typed(clone, line)
+    assert typed(clone, f"{SAMOKODER} password postgres-app") != old, "who has left still knows the password"
+    rotated, other_passphrase = on_page(leaves, words="git commit")
+    typed(clone, rotated, **person)
+
+    (secret,) = [line for line in on_page(leaves, words="make pulumi") if "samokoder:heartbeatUrl" in line]
+    for _ in ("before", "once the colleague has left"):
+        done = run(clone, *shlex.split(secret), given=f"{ELSEWHERE}/{secrets.token_hex(8)}", ENV=ENVIRONMENT)
+        assert done.returncode == 0, done.stdout
+    (up,) = on_page(leaves, words="make up")
+    typed(clone, up)
+
+    clones.configure(clone, OTHER, own_ports())
+    clones.commit(clone, "another environment")
+    assert "to create" in typed(clone, "make preview", ENV=OTHER)
+    new = f"{secrets.token_urlsafe(24)}\n"
+    first, second = [line for line in on_page(leaves, words="make pulumi") if "change-secrets-provider" in line]
+    done = run(clone, *shlex.split(first), given=new * 2, ENV=OTHER)
+    assert done.returncode == 0, done.stdout
+    # Here the person is called away: one environment has the new passphrase, the other and the file have the old one.
+    assert "passphrase" in typed(clone, "make preview", status=2, ENV=OTHER)
+    assert "unchanged" in typed(clone, "make preview"), "the other one is as it was"
+    done = run(clone, *shlex.split(second), given=new * 2, ENV=ENVIRONMENT)
+    assert done.returncode == 0, done.stdout
+    put_passphrase(clone, new.strip())
+    assert "to create" in typed(clone, "make preview", ENV=OTHER)
+    assert "unchanged" in typed(clone, "make preview")
+    typed(clone, other_passphrase.replace("Pulumi.staging.yaml", f"Pulumi.{OTHER}.yaml"), **person)
+    assert run(clone, "git", "status", "--porcelain").stdout == ""

@@ -407,6 +407,33 @@ def test_hosts_that_do_not_work_are_named_where_a_newcomer_begins(page: str, hea
         assert host in before, "somebody with a Mac finds out after an hour"
 
 
+def test_the_stack_file_of_production_has_lines_to_paste_for_production() -> None:
+    text = (ROOT / "Pulumi.prod.yaml").read_text(encoding="utf-8")
+    lines = re.findall(r"^ *#   (\S.*)$", text, re.MULTILINE)
+    assert len(lines) > 10
+    for line in lines:
+        assert re.match(r"make pulumi ENV=prod ARGS='config (set|rm) ", line), (
+            f"pasted, this is no command here: {line}"
+        )
+        check_command(line)
+
+
+TERMS = {
+    "Makefile": ("against the CIS Docker Benchmark", "resume an interrupted restore", "Forward the ports"),
+    "README.md": ("against the CIS Docker Benchmark", "resume an interrupted restore", "Forwards the ports"),
+    "README.ru.md": ("по CIS Docker Benchmark", "прерванное восстановление"),
+    "docs/first-deployment.md": ("which test covers it",),
+    "docs/security.md": ("Its health is checked",),
+}
+"""File -> terms that a person who looks for them knows, in place of words of our own."""
+
+
+def test_a_person_reads_the_terms_of_the_field() -> None:
+    for file, terms in TERMS.items():
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert not [term for term in terms if term not in text], file
+
+
 def test_what_can_be_looked_at_first_is_told_on_the_page_of_each_command() -> None:
     for page, command in (("deploying.md", "deploy"), ("deploying.md", "rotate"), ("backup-and-restore.md", "restore")):
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")

@@ -268,9 +268,7 @@ def test_a_file_whose_parts_share_one_value_is_refused_before_anybody_is_asked(
     words: str, clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clone.put(1)
-    clone.file.write_text(
-        f"config:\n  samokoder:api: &own {{image: '{image('api', 2)}'}}\n  samokoder:worker: *own\n"
-    )
+    clone.file.write_text(f"config:\n  samokoder:api: &own {{image: '{image('api', 2)}'}}\n  samokoder:worker: *own\n")
     clone.git("commit", "--quiet", "--all", "--message", "shared")
     before = clone.file.read_text()
     answer = typed(clone, monkeypatch, *words.replace("IMAGE", image("api", 4)).split(), "--yes")
