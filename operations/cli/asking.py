@@ -47,8 +47,8 @@ def agreement(workspace: Workspace, words: str, *, yes: bool, always: bool = Fal
         if not production:
             return None
         raise ProjectError(
-            f"{changed}{workspace.name} is production, and there is no terminal to ask at, so nothing was changed. Look at it: "
-            f"{workspace.typed('preview')}. Then do it: {workspace.typed(words)}"
+            f"{changed}{workspace.name} is production, and there is no terminal to ask at, so nothing was changed. "
+            f"Look at it: {workspace.typed('preview')}. Then do it: {workspace.typed(words)}"
         )
 
     def ask() -> None:

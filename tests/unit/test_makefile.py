@@ -111,10 +111,11 @@ def test_variables_of_the_programs_may_stand_behind_make(clone: Path) -> None:
 
 def test_every_variable_is_taken_by_each_target_that_reads_it() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
-    taken = {target: set(names.split()) for target, names in re.findall(r"^TAKES\.([a-z-]+) := (.*)$", text, re.M)}
+    found = re.findall(r"^TAKES\.([a-z-]+) := (.*)$", text, re.MULTILINE)
+    taken = {target: set(names.split()) for target, names in found}
     read = {
         target: set(re.findall(r"\$\$?\(?(?:if |filter 1,|and )*\$?\(?([A-Z]+)\b", recipe)) - {"SAMOKODER"}
-        for target, recipe in re.findall(r"^([a-z][a-z-]*):[^\n]*\n((?:\t[^\n]*\n?)+)", text, re.M)
+        for target, recipe in re.findall(r"^([a-z][a-z-]*):[^\n]*\n((?:\t[^\n]*\n?)+)", text, re.MULTILINE)
     }
     known = set().union(*taken.values())
     for target, names in taken.items():
