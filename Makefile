@@ -14,34 +14,38 @@ export LC_ALL := C.UTF-8
 endif
 
 SAMOKODER := .venv/bin/samokoder
-# In the environment, where no shell takes it apart.
+
+# What each goal takes beside ARGS and ENV; what it does not take is refused, because it would be dropped.
+TAKES.up := EMPTY
+TAKES.logs := PART TAIL SINCE GREP FOLLOW
+TAKES.deploy := API WORKER FRONTEND
+TAKES.rollback := TO
+TAKES.restart := PART
+TAKES.render := OUT
+TAKES.check-image := IMAGE KIND
+TAKES.psql := SQL MONITORING WRITE
+TAKES.password := NAME
+TAKES.rotate := SECRET
+TAKES.backup := KIND
+TAKES.restore := TO BACKUP FROM
+TAKES.repair := PART
+TAKES.import-compose := PROJECT
+TAKES.move-state := STATE
+TAKES.sbom := OUT
+TAKES.newcomer := IMAGE
+NO_ARGS := help bootstrap lint newcomer docs coverage bench
+# Variables of the environment that may stand behind `make` too: no goal reads them, but the programs do.
+ANYWHERE := ENV OFFLINE THEN SAMOKODER_% PULUMI_% DOCKER_% AWS_%
+TAKEN := $(sort $(foreach name,$(filter TAKES.%,$(.VARIABLES)),$($(name))) ARGS)
+TYPED := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(if $(value $(name)),$(name))))
+
+# None but SQL comes from the shell, which may have them for its own ends (WSL exports NAME): only what was typed is meant.
+$(foreach name,$(filter-out SQL,$(TAKEN)) SHORT,$(eval $(name) =))
 SQL ?=
 export SQL
-# No others come from the shell, which may have them for its own ends (WSL exports NAME): only what was typed is meant.
-# Words of a command line reach the command as they were typed, quotes and all.
-PART =
-NAME =
-SECRET =
-OUT = .samokoder/render/$(ENV)
-FOLLOW =
-TAIL =
-IMAGE =
-KIND =
-PROJECT =
-MONITORING =
-WRITE =
-SHORT =
-ARGS =
-API =
-WORKER =
-FRONTEND =
-SINCE =
-GREP =
-TO =
-BACKUP =
-FROM =
-EMPTY =
-STATE =
+# Make reads `$` in what is typed as a variable of its own. It hands this on as it was typed, in the environment, where
+# the shell of a recipe does not take it apart either ("$$GREP"). ARGS is words of a command, with their own quotes.
+$(foreach name,$(filter $(TAKEN),$(TYPED)),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
@@ -71,10 +75,13 @@ help: ## List these targets
 				print line } } }' \
 		$(firstword $(MAKEFILE_LIST))
 
-# Every other target hands ARGS on; these have nothing to hand them to.
-NO_ARGS = help bootstrap lint newcomer docs coverage bench
-WITHOUT := $(if $(strip $(ARGS)),$(filter $(NO_ARGS),$(or $(MAKECMDGOALS),help)))
+GOALS := $(or $(MAKECMDGOALS),help)
+takes = $(TAKES.$(1)) $(if $(filter $(NO_ARGS),$(1)),,ARGS)
+WITHOUT := $(if $(filter ARGS,$(TYPED)),$(filter $(NO_ARGS),$(GOALS)))
 $(if $(WITHOUT),$(error make $(WITHOUT) takes no ARGS))
+WRONG := $(filter-out $(ANYWHERE) $(foreach goal,$(GOALS),$(call takes,$(goal))),$(TYPED))
+$(if $(WRONG),$(error make $(GOALS) takes no $(WRONG). It takes: $(sort ENV $(foreach goal,$(GOALS),$(call takes,$(goal))))))
+$(foreach name,FOLLOW MONITORING WRITE,$(if $(filter-out 0 1,$($(name))),$(error $(name) is 1 or 0)))
 
 bootstrap: # Python packages; nothing to say and nothing to do when they are there
 	@./bootstrap
@@ -101,21 +108,22 @@ tunnel: bootstrap ## Forward the ports of an engine's host (ssh://…) to the sa
 	@$(SAMOKODER) tunnel $(ARGS)
 
 logs: bootstrap ## Show the log of PART=…, without it of all parts: TAIL=100, SINCE=2h, GREP=…, FOLLOW=1; raw: ARGS=--json
-	@$(SAMOKODER) logs $(if $(filter 1,$(FOLLOW)),--follow) $(if $(TAIL),--tail "$(TAIL)") $(if $(SINCE),--since "$(SINCE)") \
-		$(if $(GREP),--grep "$(GREP)") $(if $(PART),"$(PART)") $(ARGS)
+	@$(SAMOKODER) logs $(if $(filter 1,$(FOLLOW)),--follow) $(if $(TAIL),--tail "$$TAIL") $(if $(SINCE),--since "$$SINCE") \
+		$(if $(GREP),--grep "$$GREP") $(if $(PART),"$$PART") $(ARGS)
 
 deploy: bootstrap ## Deploy API=… WORKER=… FRONTEND=…: digests, contract, stack file, preview, question, up. ARGS=--write-only
-	@$(SAMOKODER) deploy $(if $(API),--api "$(API)") $(if $(WORKER),--worker "$(WORKER)") \
-		$(if $(FRONTEND),--frontend "$(FRONTEND)") $(ARGS)
+	@$(SAMOKODER) deploy $(if $(API),--api "$$API") $(if $(WORKER),--worker "$$WORKER") \
+		$(if $(FRONTEND),--frontend "$$FRONTEND") $(ARGS)
 
-rollback: bootstrap ## Go back to the images before, as the stack file had them; ARGS='--to COMMIT'
-	@$(SAMOKODER) rollback $(ARGS)
+rollback: bootstrap ## Go back to the images before, as the stack file had them, or to those of a commit: TO=…
+	@$(SAMOKODER) rollback $(if $(TO),--to "$$TO") $(ARGS)
 
 restart: bootstrap ## Restart PART=…, each replica once the one before is healthy
-	@$(if $(PART),,$(error Which part? make restart PART=api))$(SAMOKODER) restart $(ARGS) "$(PART)"
+	@$(if $(PART),,$(error Which part? make restart PART=api))$(SAMOKODER) restart $(ARGS) "$$PART"
 
+RENDERED = .samokoder/render/$(ENV)
 render: bootstrap ## Write every configuration file to OUT=… (.samokoder/render/ENV), secrets replaced by their names
-	@$(SAMOKODER) render --out "$(OUT)" $(ARGS)
+	@$(SAMOKODER) render --out $(if $(OUT),"$$OUT","$(RENDERED)") $(ARGS)
 
 doctor: bootstrap ## Check, before `up`, whether the environment can be brought up; after it: ARGS=--after
 	@$(SAMOKODER) doctor $(ARGS)
@@ -128,40 +136,40 @@ test-alert: bootstrap ## Send a test alert through the real chain and tell wheth
 
 check-image: bootstrap ## Check IMAGE=… as KIND=api or KIND=worker against the contract for the team's own images
 	@$(if $(and $(IMAGE),$(KIND)),,$(error Which image, as which part? make check-image IMAGE=… KIND=api))$(SAMOKODER) \
-		check-image "$(IMAGE)" --kind "$(KIND)" $(ARGS)
+		check-image "$$IMAGE" --kind "$$KIND" $(ARGS)
 
 psql: bootstrap ## Ask the database SQL="…", read-only, as the application; WRITE=1; MONITORING=1: as the monitoring role
 	@$(SAMOKODER) psql $(if $(filter 1,$(MONITORING)),--monitoring) $(if $(filter 1,$(WRITE)),--write) $(ARGS)
 
 password: bootstrap ## Show the secret NAME=…; without it the names
-	@$(SAMOKODER) password $(if $(NAME),"$(NAME)") $(ARGS)
+	@$(SAMOKODER) password $(if $(NAME),"$$NAME") $(ARGS)
 
 rotate: bootstrap ## Give SECRET=… a new value while everything runs; without it the list. ARGS='--retire-now'
-	@$(SAMOKODER) rotate $(ARGS) $(if $(SECRET),"$(SECRET)")
+	@$(SAMOKODER) rotate $(ARGS) $(if $(SECRET),"$$SECRET")
 
 backup: bootstrap ## Make a backup now: KIND=base, dump, redis or workspace; without it all
-	@$(SAMOKODER) backup $(if $(KIND),--kind "$(KIND)") $(ARGS)
+	@$(SAMOKODER) backup $(if $(KIND),--kind "$$KIND") $(ARGS)
 
 backups: bootstrap ## List the backups: age, size, state, the moments that one can go back to
 	@$(SAMOKODER) backups $(ARGS)
 
 restore: bootstrap ## Restore: TO='2026-11-23 10:05:00+03', BACKUP=latest or FROM=offsite; without one resume an interrupted restore
-	@$(SAMOKODER) restore $(if $(TO),--to "$(TO)") $(if $(BACKUP),--backup "$(BACKUP)") $(if $(FROM),--from "$(FROM)") $(ARGS)
+	@$(SAMOKODER) restore $(if $(TO),--to "$$TO") $(if $(BACKUP),--backup "$$BACKUP") $(if $(FROM),--from "$$FROM") $(ARGS)
 
 repair: bootstrap ## Repair PART=redis (data it cannot read), collations (after another C library) or network (Docker's rules are gone); asks
-	@$(if $(PART),,$(error What? make repair PART=redis, collations or network))$(SAMOKODER) repair $(ARGS) "$(PART)"
+	@$(if $(PART),,$(error What? make repair PART=redis, collations or network))$(SAMOKODER) repair $(ARGS) "$$PART"
 
 drill: bootstrap ## Restore the newest backup beside everything, look at it and measure
 	@$(SAMOKODER) drill $(ARGS)
 
 import-compose: bootstrap ## Copy the data of the stopped compose stack PROJECT=… into the environment; asks for its name
-	@$(if $(PROJECT),,$(error Which project? make import-compose PROJECT=samokoder))$(SAMOKODER) import-compose $(ARGS) "$(PROJECT)"
+	@$(if $(PROJECT),,$(error Which project? make import-compose PROJECT=samokoder))$(SAMOKODER) import-compose $(ARGS) "$$PROJECT"
 
 move-state: bootstrap ## Move the state of all environments to STATE=s3://…, which a team reaches; the old one is kept
-	@$(if $(STATE),,$(error Where to? make move-state STATE='s3://BUCKET?endpoint=…'))$(SAMOKODER) move-state "$(STATE)" $(ARGS)
+	@$(if $(STATE),,$(error Where to? make move-state STATE='s3://BUCKET?endpoint=…'))$(SAMOKODER) move-state "$$STATE" $(ARGS)
 
 sbom: bootstrap ## Write what is in our own images to OUT=… (.samokoder/sbom), as CycloneDX
-	@$(SAMOKODER) sbom --out "$(if $(filter file,$(origin OUT)),.samokoder/sbom,$(OUT))" $(ARGS)
+	@$(SAMOKODER) sbom --out $(if $(OUT),"$$OUT",.samokoder/sbom) $(ARGS)
 
 drift: bootstrap ## Compare what runs with what is declared; ARGS=--repair makes it so
 	@$(SAMOKODER) drift $(ARGS)
@@ -219,7 +227,7 @@ test-engines: bootstrap ## Test on newer engines than Debian's; as root of a Deb
 	@SAMOKODER_NEWER_ENGINE=1 .venv/bin/pytest tests/live/test_newer_engine.py tests/live/test_ipv6.py $(ARGS)
 
 newcomer: ## Do what a newcomer does, in a container of IMAGE=debian:12 with nothing in it; OFFLINE=1: without a registry
-	@.ci/newcomer "$(or $(IMAGE),debian:12)"
+	@.ci/newcomer $(if $(IMAGE),"$$IMAGE",debian:12)
 
 test-archive: bootstrap ## Make every image of Debian packages anew, from today's archive
 	@.venv/bin/pytest -m archive tests/offline $(ARGS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from stack.common import names
+
 ROOT = Path(__file__).resolve().parents[1]
 YES_VARIABLE = "SAMOKODER_YES"
 """Environment variable that means --yes. `ci deploy` sets it, because the older version of a rollback has no --yes."""
@@ -12,7 +14,7 @@ YES_VARIABLE = "SAMOKODER_YES"
 
 def typed(environment: str, words: str) -> str:
     """Return a command of `make` as a person types it for an environment. words: `restore BACKUP=latest`."""
-    return f"make {words}{f' ENV={environment}' if _is_named(environment) else ''}"
+    return names.typed(environment, words) if _is_named(environment) else f"make {words}"
 
 
 def _is_named(environment: str) -> bool:

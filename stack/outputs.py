@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stack.common.names import PROJECT
+from stack.common.names import PROJECT, typed
 from stack.parts.alertmanager.routing import integrations
 from stack.parts.api import spec as api
 from stack.parts.worker import spec as worker
@@ -32,6 +32,7 @@ def outputs(environment: Environment, specs: Sequence[ServiceSpec]) -> dict[str,
     return {
         "environment": environment.name,
         "dockerHost": environment.settings.docker_host,
+        "production": environment.settings.production,
         "parts": {spec.part: _part(environment, spec) for spec in specs},
         "unavailable": list(environment.settings.unavailable),
         "volumes": sorted({*used(environment, specs).values(), *left(environment, specs).values()}),
@@ -79,7 +80,7 @@ def warnings(environment: Environment) -> Iterator[str]:
         if phase := getattr(settings.rotating, name):
             yield (
                 f"{key_of('rotating', name)} is {phase!r}: two values of {label(name)} are accepted until "
-                f"`make rotate SECRET={label(name)}` has come to its end."
+                f"`{typed(environment.name, f'rotate SECRET={label(name)}')}` has come to its end."
             )
     yield from _of_entry(environment)
     if not integrations(environment):
@@ -164,8 +165,9 @@ def _of_backups(environment: Environment) -> Iterator[str]:
             f"{key_of('backup', 'offsite')} with the secrets {PROJECT}:s3AccessKeyId and {PROJECT}:s3SecretAccessKey."
         )
     elif "backupEncryptionKey" not in environment.configured_secrets:
+        shown = typed(environment.name, "password NAME=backup-encryption-key")
         yield (
             "the key of the off-site copies is in this stack's state alone: lost with it, nobody can read them any "
-            f"more. Keep it elsewhere (`make password NAME=backup-encryption-key`), and set the secret "
+            f"more. Keep it elsewhere (`{shown}`), and set the secret "
             f"{PROJECT}:backupEncryptionKey to it: nothing else changes."
         )

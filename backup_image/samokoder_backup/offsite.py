@@ -165,9 +165,9 @@ def _take_over(restic: Restic, *, adopt: bool) -> None:
     elif (found := snapshots_in(listing.out)) and not adopt:
         raise CannotError(
             f"{restic.location} holds the copies of another machine, or of this one before it lost its backups"
-            f" (the last is of {found[-1].time}): nothing was sent. Restore from it first (`make restore"
-            " FROM=offsite`), or give this machine a prefix of its own, or run `samokoder-backup offsite sync --adopt`"
-            " to go on there."
+            f" (the last is of {found[-1].time}): nothing was sent. Restore from it first"
+            " (`make restore FROM=offsite ENV=…`), or give this machine a prefix of its own, or run"
+            " `samokoder-backup offsite sync --adopt` to go on there."
         )
     restic.remember()
 

@@ -41,7 +41,7 @@ _OK, _REFUSED, _NOT_HERE, _ILL = 200, 403, 404, 503
 _MARKERS = (".samokoder-restore", ".samokoder-copying")
 """Of an interrupted restore; the application may have a file of such a name too, which is its own user's. None is in a
 copy: what is restored from it would look interrupted."""
-_HALF = "the workspace is half replaced: a restore was cut off. Finish it, by `make restore`\n"
+_HALF = "the workspace is half replaced: a restore was cut off. Finish it, by `make restore ENV=…`\n"
 
 
 def fetch(source: Workspace, path: Path) -> None:

@@ -24,22 +24,36 @@ def agreement(workspace: Workspace, words: str, *, yes: bool, always: bool = Fal
     """Return the function that asks before an environment is changed; None: nothing is asked.
 
     words: what to type after `make` so that nothing is asked (`up ARGS=--yes`). always: ask for every environment at a
-    terminal, not only for production. Raises ProjectError for production without a terminal, InvalidSettingsError.
+    terminal, not only for production, which is what the file or the state calls so. Raises ProjectError for production
+    without a terminal, InvalidSettingsError.
     """
+    from operations.workspace import known  # noqa: PLC0415 - it takes its time
+    from stack.settings.keys import key_of  # noqa: PLC0415 - as above
+
     if yes:
         return None
     production = workspace.settings(on_this_machine=False).settings.production
+    changed = ""
+    # A file that has lost one line must not be taken for staging, which asks nobody.
+    if not production and known.was_production(workspace):
+        production = True
+        changed = (
+            f"{workspace.name} was brought up as production, and {workspace.committed_file.name} does not say "
+            f"`{key_of('production')}: true` any more: this would make it no production. "
+        )
     if not (production or always):
         return None
     if not on_terminal():
         if not production:
             return None
         raise ProjectError(
-            f"{workspace.name} is production, and there is no terminal to ask at, so nothing was changed. Look at it: "
-            f"{workspace.typed('preview')}. Then do it: {workspace.typed(words)}"
+            f"{changed}{workspace.name} is production, and there is no terminal to ask at, so nothing was changed. "
+            f"Look at it: {workspace.typed('preview')}. Then do it: {workspace.typed(words)}"
         )
 
     def ask() -> None:
+        if changed:
+            typer.echo(changed.rstrip())
         typer.confirm(f"Do this to {workspace.name}{', which is production' if production else ''}?", abort=True)
 
     return ask

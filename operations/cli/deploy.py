@@ -75,7 +75,8 @@ def rollback(
 
     workspace = common.workspace_of(env)
     planned, earlier = image_deploy.back(workspace, to, ask_engine=not write_only)
-    agree = _agreement(planned, "rollback", ["--to", to] if to else [], looking=write_only or dry_run, yes=yes)
+    words = f"rollback TO={shlex.quote(to)}" if to else "rollback"
+    agree = _agreement(planned, words, [], looking=write_only or dry_run, yes=yes)
     typer.echo(f"Back to the images of {earlier.told}")
     _show_deploy(workspace, planned)
     if write_only and not dry_run:

@@ -26,8 +26,10 @@ def password(
     from stack.spec.secrets import GENERATED  # noqa: PLC0415
 
     there = known.of(common.workspace_of(env))
-    secrets = there.workspace.open_made().secrets()
+    secrets = there.opened().secrets()
     configured = there.configured()
+    unread = configured is None
+    configured = configured or {}
     if "app-secret-key" in secrets and configured.get(key_of("app_secret_key_form")) == "fernet":
         secrets["app-secret-key"] = fernet_key(secrets["app-secret-key"])
     wanted = name.replace("_", "-")
@@ -37,6 +39,14 @@ def password(
         typer.echo("\n".join(sorted(secrets)))
     elif wanted in secrets:
         key = GENERATED[wanted.replace("-", "_")].configured
+        if unread and key:
+            file = there.workspace.committed_file.name
+            typer.echo(
+                f"{file} cannot be read: where it has samokoder:{key}, that one is used, and not this.", err=True
+            )
+            if wanted == "app-secret-key":
+                form = f"{key_of('app_secret_key_form')}: fernet"
+                typer.echo(f"Where it has {form}, this one is used in another form.", err=True)
         if f"samokoder:{key}" in configured:
             typer.echo(f"samokoder:{key} is used in place of this one, which opens what was made before it.", err=True)
         typer.echo(secrets[wanted])

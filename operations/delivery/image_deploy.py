@@ -153,6 +153,12 @@ class ImageDeploy:
             )
         return found
 
+    def refuse_unwritable(self) -> None:
+        """Raise ProjectError where the stack file cannot say the wanted version: before anybody is asked."""
+        if self.wanted != self.before:
+            file = self.workspace.committed_file
+            stack_text.edited(file.read_text(encoding="utf-8"), self.wanted.write, name=file.name)
+
     def write(self) -> None:
         """Write the wanted version into the stack file."""
         stack_text.write(self.workspace, self.wanted.write)
@@ -225,6 +231,7 @@ def plan(
             new |= {name: registry.pinned(client, new[name]) for name in unpinned}
     wanted = Version(images={**before.images, **new}, migrations=tuple(migrations) or before.migrations)
     deploy = ImageDeploy(workspace=workspace, before=before, wanted=wanted, named=images.keys())
+    deploy.refuse_unwritable()
     deploy.candidate.settings(on_this_machine=False)
     return deploy.asked() if ask_engine else deploy
 
@@ -240,6 +247,7 @@ def back(workspace: Workspace, to: str = "", *, ask_engine: bool = True) -> tupl
     now = Version.of(workspace.committed())
     earlier, left = _named(workspace, to) if to else _before(workspace, now)
     deploy = ImageDeploy(workspace=workspace, before=now, wanted=earlier.version, left=left)
+    deploy.refuse_unwritable()
     deploy.candidate.settings(on_this_machine=False)
     return deploy.asked() if ask_engine else deploy, earlier
 

@@ -33,12 +33,12 @@ class Line:
 
     @property
     def event(self) -> dict[str, Any] | None:
-        """The line as JSON; None where it is other text."""
+        """The line as JSON; None where it is other text, or nested so deeply that Python does not read it."""
         if not self.text.startswith("{"):
             return None
         try:
             found = json.loads(self.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None
 
@@ -56,8 +56,14 @@ class Line:
         """Return the moment to the second, in UTC, and the event in words."""
         at = f"{self.at[:10]} {self.at[11:19]}Z " if self.at else ""
         event = self.event
-        said = _shown(_COLOURS.sub("", self.text).replace("\t", "    ")) if event is None else _in_words(event)
+        try:
+            said = self._as_text() if event is None else _in_words(event)
+        except RecursionError:  # a stranger's request may decide what is in a line, and no line may hide the others
+            said = self._as_text()
         return f"{at}{said}"
+
+    def _as_text(self) -> str:
+        return _shown(_COLOURS.sub("", self.text).replace("\t", "    "))
 
 
 def of_frames(part: str, frames: Iterator[bytes]) -> Iterator[Line]:

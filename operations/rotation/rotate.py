@@ -94,6 +94,9 @@ def _rotate(
         raise no_secrets(workspace)
     written = step_of(environment, secret)
     to_do = left(secret, written, steps_in(run.deployment(), secret))
+    # Each step is written once the stack runs it, so a file that cannot say it is refused before the first one.
+    for step in to_do:
+        _written(workspace, secret, step)
     say = workspace.reporter.say
     say(f"{label(secret)}: {going_on(secret, written, to_do)}")
     for number, step in enumerate(to_do, 1):
@@ -117,14 +120,19 @@ def _rotate(
         except PulumiFailedError:
             say(f"{workspace.committed_file.name} is as it was. Put right what failed, then run this again.")
             raise
-        text = write(workspace.committed_file.read_text(encoding="utf-8"), secret, step)
+        text = _written(workspace, secret, step)
         mode = workspace.committed_file.stat().st_mode & 0o777
         stack_file.write(workspace.committed_file, text, mode=mode)
     return _done(workspace, secret, before, grafana_url)
 
 
-def write(text: str, secret: str, step: RotationStep) -> str:
-    """Return the text of a stack file with this step in it, all else as it was, comments and order too."""
+def _written(workspace: Workspace, secret: str, step: RotationStep) -> str:
+    file = workspace.committed_file
+    return write(file.read_text(encoding="utf-8"), secret, step, name=file.name)
+
+
+def write(text: str, secret: str, step: RotationStep, *, name: str = "The stack file") -> str:
+    """Return the text of a stack file with this step in it, all else as it was, comments and order too. name: its."""
     field = to_camel(secret)
 
     def change(config: Any) -> None:
@@ -135,7 +143,7 @@ def write(text: str, secret: str, step: RotationStep) -> str:
             rotating[field] = step.phase
         stack_text.drop_empty(config, "rotating")
 
-    return stack_text.edited(text, change)
+    return stack_text.edited(text, change, name=name)
 
 
 def tokens_last_until(workspace: Workspace) -> datetime:

@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     import docker
     from docker.models.containers import Container
 
+    from operations.workspace.pulumi import PulumiRun
+
 _HOST = re.compile(r"(?:unix|ssh|tcp)://\S+")
+_PROVIDER = ("secretsprovider", "encryptedkey")
+_NO_SETTINGS = f"{PROJECT}:noSettings"
+"""Key in a stack file that stands in for a broken one, so that the copy of it is not taken for that of a last run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,8 @@ class Known:
     """Whether it is on that engine: else it was looked for there because nothing names another one."""
     noted: bool = False
     """Whether parts and engine are those that this clone's last `up` has noted."""
+    noted_host: str = ""
+    """The engine of this clone's last `up`, where the stack file names another one, which may be a colleague's move."""
 
     @property
     def name(self) -> str:
@@ -80,11 +87,27 @@ class Known:
 
         Pulumi is asked for one in a bucket. Raises ProjectError where the bucket has none.
         """
-        return self.workspace.deployment() if was_made(self) else {}
+        return self._with_a_file().deployment() if was_made(self) else {}
 
-    def configured(self) -> Mapping[str, Any]:
-        """Return key (`samokoder:api`) -> value in the stack file, unchecked, with encrypted values still encrypted."""
-        return dict(self.workspace.document()["config"])
+    def opened(self) -> PulumiRun:
+        """Return Pulumi with the stack, which is there. Raises ProjectError where there is none."""
+        return self._with_a_file().open_made()
+
+    def configured(self) -> Mapping[str, Any] | None:
+        """Return key (`samokoder:api`) -> value in the stack file, unchecked, with encrypted values still encrypted.
+
+        None where the file is no YAML and this clone has no copy of it.
+        """
+        workspace = self._with_a_file()
+        return dict(workspace.document()["config"]) if workspace is self.workspace else None
+
+    def _with_a_file(self) -> Workspace:
+        """Return the workspace; where its stack file is no YAML, with a file that says no more than how to decrypt."""
+        try:
+            self.workspace.committed()
+        except ProjectError:
+            return _without_settings(self.workspace)
+        return self.workspace
 
 
 def of(workspace: Workspace) -> Known:
@@ -112,8 +135,13 @@ def of(workspace: Workspace) -> Known:
         )
     found = _from_state(workspace)
     source = "this clone's last `up`" if found.noted else "the state"
+    elsewhere = (
+        f". The engine is {found.docker_host}, as the file says; this clone's last `up` was on {found.noted_host}"
+        if found.noted_host
+        else ""
+    )
     workspace.reporter.say(
-        f"{what} (`{workspace.typed('doctor')}` says what): what follows is what the engine and {source} say"
+        f"{what} (`{workspace.typed('doctor')}` says what): what follows is what the engine and {source} say{elsewhere}"
     )
     return found
 
@@ -123,10 +151,24 @@ def note(workspace: Workspace) -> None:
     environment = workspace.settings()
     about = {
         "dockerHost": environment.settings.docker_host,
+        "production": environment.settings.production,
         "parts": {part: {"url": url} for part, url in expected_parts(environment).items()},
         "unavailable": list(environment.settings.unavailable),
     }
     stack_file.write(workspace.parts_file, stack_file.dump(about, source=workspace.committed_file.name))
+
+
+def was_production(workspace: Workspace) -> bool:
+    """Tell whether the last `up` was of a production, by this clone's note or by the state, whatever the file says now.
+
+    False where there is no state, and where this clone has no note and nobody can reach the state.
+    """
+    if _noted(workspace).get("production"):
+        return True
+    try:
+        return pulumi_state.is_production(workspace.deployment())
+    except (ProjectError, PermissionError):
+        return False
 
 
 def status(known: Known) -> list[PartStatus]:
@@ -184,11 +226,26 @@ def was_made(known: Known) -> bool:
 def _as_last_run(workspace: Workspace) -> Workspace | None:
     """Return the workspace with the stack file of its last run, as the committed one is no YAML; None: no such file."""
     try:
-        if not stack_file.load(workspace.stack_file):
-            return None
+        there = stack_file.load(workspace.stack_file)
     except ProjectError:
         return None
+    if not there or _NO_SETTINGS in (there.get("config") or {}):
+        return None
     return replace(workspace, environment=workspace.name, stack_files=workspace.folder)
+
+
+def _without_settings(workspace: Workspace) -> Workspace:
+    """Return the workspace with a stack file without settings: Pulumi takes the passphrase's salt from the state.
+
+    Another secrets provider is read from the lines of the broken file, because the state is read by it.
+    """
+    text = workspace.committed_file.read_text(encoding="utf-8", errors="replace")
+    found = {key: set(re.findall(rf"^{key}: *(\S+) *$", text, re.MULTILINE)) for key in _PROVIDER}
+    document = {key: values.pop() for key, values in found.items() if len(values) == 1}
+    folder = workspace.folder / "unread"
+    text = stack_file.dump({**document, "config": {_NO_SETTINGS: True}}, source="the state")
+    stack_file.write(folder / workspace.committed_file.name, text)
+    return replace(workspace, stack_files=folder)
 
 
 def _from_state(workspace: Workspace) -> Known:
@@ -208,10 +265,12 @@ def _from_state(workspace: Workspace) -> Known:
         machine = stack_file.load(workspace.machine_file)  # an earlier run may have noted the engine there
         config = stack_file.merged(workspace.committed(), machine=machine, extra=workspace.extra_config)["config"]
         configured = config.get(key_of("docker_host"), DEFAULT_DOCKER_HOST)
+        named = _valid(stack_file.merged(workspace.committed(), machine={})["config"].get(key_of("docker_host")))
     except ProjectError:
-        configured = None
-    hosts = (str(host) for host in (said.get("dockerHost"), configured) if host)
-    host = next(filter(_HOST.fullmatch, hosts), None)
+        configured = named = None
+    last = _valid(said.get("dockerHost"))
+    # The note is of this clone alone: the file may have come from a colleague, who has moved it to another server.
+    host = (named if noted else None) or last or _valid(configured)
     return Known(
         workspace=workspace,
         docker_host=host or DEFAULT_DOCKER_HOST,
@@ -220,7 +279,12 @@ def _from_state(workspace: Workspace) -> Known:
         parts_known=bool(said.get("parts")) or never,
         engine_known=host is not None or never,
         noted=noted and bool(said),
+        noted_host=last if last and host != last else "",
     )
+
+
+def _valid(host: Any) -> str | None:
+    return str(host) if host and _HOST.fullmatch(str(host)) else None
 
 
 def _noted(workspace: Workspace) -> dict[str, Any]:

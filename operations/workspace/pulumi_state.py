@@ -191,7 +191,7 @@ def left_volume_urns(deployment: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _data(deployment: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _data(deployment: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     # They are found by name, because an interrupted `destroy-data` has already removed their protection.
     for resource in _resources(deployment):
         if resource["type"] == VOLUME and _name(resource).startswith(_DATA_PREFIX):
@@ -290,6 +290,15 @@ def outputs(deployment: Mapping[str, Any]) -> dict[str, Any]:
         if resource["type"] == _STACK:
             return dict(resource.get("outputs") or {})
     return {}
+
+
+def is_production(deployment: Mapping[str, Any]) -> bool:
+    """Tell whether the state is that of a production.
+
+    A state of a version without this output shows it by its data volumes, which only production retains on delete.
+    """
+    said = outputs(deployment).get("production")
+    return any(resource.get("retainOnDelete") for resource in _data(deployment)) if said is None else bool(said)
 
 
 def salt(deployment: dict[str, Any]) -> str | None:

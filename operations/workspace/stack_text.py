@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from operations.workspace.workspace import Workspace
 
 
-def edited(text: str, change: Callable[[Any], None]) -> str:
-    """Return the text of a stack file, changed. change: gets its configuration, a mapping that it writes to."""
+def edited(text: str, change: Callable[[Any], None], *, name: str = "The stack file") -> str:
+    """Return the text of a stack file, changed. name: the file's.
+
+    change: gets its configuration, a mapping that it writes to; it is called twice, with two forms of the mapping.
+    Raises ProjectError where the text would not say what was wanted: an anchor of YAML gives two keys one value.
+    """
 
     def of_document(document: Any) -> None:
         config = document.get("config")
@@ -23,7 +27,37 @@ def edited(text: str, change: Callable[[Any], None]) -> str:
             config = document["config"] = type(document)()
         change(config)
 
-    return edited_whole(text, of_document)
+    wanted = _apart(stack_file.load_text(text, name))
+    of_document(wanted)
+    try:
+        written = edited_whole(text, of_document, name=name)
+        same = _apart(stack_file.load_text(written, name)) == wanted
+    except KeyError:  # a key that comes by a merge (`<<: *own`) cannot be removed
+        same = False
+    if not same:
+        raise ProjectError(_shared(text, name))
+    return written
+
+
+def _apart(value: Any) -> Any:
+    """Return a value in which no two keys have one and the same mapping or list."""
+    if isinstance(value, dict):
+        return {key: _apart(one) for key, one in value.items()}
+    return [_apart(one) for one in value] if isinstance(value, list) else value
+
+
+def _shared(text: str, name: str) -> str:
+    import yaml  # noqa: PLC0415 - as below
+
+    used = {event.anchor for event in yaml.parse(text, yaml.SafeLoader) if isinstance(event, yaml.AliasEvent)}
+    if not used:
+        return f"{name} cannot be changed so that it says what was asked for. Change it yourself. Nothing was changed."
+    anchors = ", ".join(f"&{anchor}" for anchor in sorted(used))
+    aliases = ", ".join(f"*{anchor}" for anchor in sorted(used))
+    return (
+        f"{name} gives several keys one value, by {anchors}: what is written for one of them would count for all. "
+        f"Write the value out in place of {aliases}, then type this again. Nothing was changed."
+    )
 
 
 def edited_whole(text: str, change: Callable[[Any], None], *, name: str = "The stack file") -> str:
@@ -69,5 +103,5 @@ def drop_empty(config: Any, name: str) -> None:
 def write(workspace: Workspace, change: Callable[[Any], None]) -> None:
     """Change the committed stack file of an environment atomically. change: as for `edited`."""
     path = workspace.committed_file
-    text = edited(path.read_text(encoding="utf-8"), change)
+    text = edited(path.read_text(encoding="utf-8"), change, name=path.name)
     stack_file.write(path, text, mode=path.stat().st_mode & 0o777)

@@ -35,6 +35,14 @@ APPLICATION_USER = "10001:10001"
 """uid:gid of the API and the worker; this user owns the files that they share."""
 
 
+def typed(environment: str, words: str) -> str:
+    """Return a command of `make` as a person types it for an environment. words: `restore BACKUP=latest`.
+
+    It always names the environment: an alert is read at a shell that nobody knows.
+    """
+    return f"make {words} ENV={environment}"
+
+
 class NetworkName(StrEnum):
     """The networks of an environment; a part joins only those that it needs."""
 

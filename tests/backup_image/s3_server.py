@@ -53,6 +53,8 @@ class S3Server:
     # All that such a key may hold, on any server: it goes through three file formats.
     secret_key: str = field(default_factory=lambda: f'/+=#;"\\{secrets.token_hex(16)}')
     port: int = field(default_factory=lambda: free_ports(1)[0])
+    listens: str = "127.0.0.1"
+    """Address of this machine; empty for all of them."""
     _administrator: str = field(default_factory=lambda: f"ROOT{secrets.token_hex(8).upper()}")
     _password: str = field(default_factory=lambda: secrets.token_hex(16))
     _process: subprocess.Popen[bytes] | None = None
@@ -79,7 +81,12 @@ class S3Server:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *(str(self.program), f"--port=127.0.0.1:{self.port}", f"--region={REGION}", "--health=/health"),
+                    *(
+                        str(self.program),
+                        f"--port={self.listens}:{self.port}",
+                        f"--region={REGION}",
+                        "--health=/health",
+                    ),
                     *(f"--iam-dir={self.folder / 'iam'}", "posix", *sidecar, str(self.folder / "data")),
                 ],
                 env={"PATH": os.defpath, "ROOT_ACCESS_KEY": self._administrator, "ROOT_SECRET_KEY": self._password},

@@ -95,10 +95,12 @@ def test_every_day(clone: Path) -> None:
     assert "api-1, api-2" in typed(clone, "make restart PART=api")
     assert "Which part?" in typed(clone, "make restart", status=2)
     assert "10001" in typed(clone, f"{SAMOKODER} exec api -- id -u")
-    assert "1 row" in typed(clone, "make psql", SQL="SELECT count(*) FROM jobs")
-    refused = typed(clone, "make psql", SQL="CREATE TABLE walked (id int)", status=2)
+    assert "1 row" in typed(clone, 'make psql SQL="SELECT count(*) FROM jobs"')
+    hashed = typed(clone, "make psql SQL='SELECT $h$$2b$12$abc$h$ AS hashed'")
+    assert "$2b$12$abc" in hashed, "what is typed reaches the database as it was typed"
+    refused = typed(clone, 'make psql SQL="CREATE TABLE walked (id int)"', status=2)
     assert "read-only" in refused, "nobody changes a database by a mistyped question"
-    assert "samokoder_monitoring" in typed(clone, "make psql MONITORING=1", SQL="SELECT current_user")
+    assert "samokoder_monitoring" in typed(clone, 'make psql MONITORING=1 SQL="SELECT current_user"')
     assert re.match(r"samokoder \d+\.\d+", typed(clone, f"{SAMOKODER} --version"))
     assert "Did you mean 'restart'" in typed(clone, f"{SAMOKODER} restrat", status=2)
     assert "Every day" in typed(clone, "make help")
@@ -152,7 +154,7 @@ def test_at_3_am_with_a_broken_stack_file(clone: Path) -> None:
                 said = typed(clone, line)
                 assert shown in said, f"{line}:\n{said}"
                 assert len(re.findall("what follows is what the engine and the state say", said)) == 1, said
-            assert "samokoder_app" in typed(clone, "make psql", SQL="SELECT current_user")
+            assert "samokoder_app" in typed(clone, 'make psql SQL="SELECT current_user"')
             assert "is not reached by ssh" in typed(clone, "make tunnel", status=2), "which is true of this engine"
             assert "needs" in typed(clone, "make up", status=2) or "valid YAML" in typed(clone, "make up", status=2)
     finally:
@@ -172,7 +174,7 @@ def test_it_is_scaled_and_back_by_the_line_of_the_questions(clone: Path) -> None
             typed(clone, f"make pulumi ARGS='config set --path samokoder:api.replicas {number}'")
             typed(clone, "make up")
             assert healthy() == {f"api-{one}" for one in range(1, number + 1)}
-            assert "1 row" in typed(clone, "make psql", SQL="SELECT count(*) FROM jobs"), "nobody else was touched"
+            assert "1 row" in typed(clone, 'make psql SQL="SELECT count(*) FROM jobs"'), "nobody else was touched"
     finally:
         file.write_text(good)
 
@@ -312,4 +314,54 @@ def test_a_colleague_joins_and_another_one_leaves(clone: Path, tmp_path: Path) -
     assert "passphrase" in typed(clone, "make preview", status=2), "who has the old one alone"
     put_passphrase(clone, new)
     assert "unchanged" in typed(clone, "make preview")
+    assert run(clone, "git", "status", "--porcelain").stdout == ""
+
+
+OTHER = "walkother"
+"""A second environment, whose state has the same passphrase."""
+
+
+def on_page(heading: str, *, words: str) -> list[str]:
+    """Return the lines of a section of docs/colleagues.md that begin with these words, for the environments here."""
+    section = (ROOT / "docs" / "colleagues.md").read_text().partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    lines = re.findall(rf"^ +({words} .*)$", section, re.MULTILINE)
+    assert lines, words
+    return [line.replace("Pulumi.prod.yaml", FILE).replace("ENV=prod", f"ENV={ENVIRONMENT}") for line in lines]
+
+
+def test_a_colleague_leaves_by_the_lines_of_the_page(clone: Path) -> None:
+    leaves = "A colleague leaves"
+    person = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    there = {row["secret"] for row in as_json(clone, f"{SAMOKODER} rotate --json")["secrets"]}
+    old = typed(clone, f"{SAMOKODER} password postgres-app")
+    for line in on_page(leaves, words="make rotate"):
+        if (secret := re.search(r"SECRET=(\S+)", line)) and secret[1] in there:
+            typed(clone, line)
+    assert typed(clone, f"{SAMOKODER} password postgres-app") != old, "who has left still knows the password"
+    rotated, other_passphrase = on_page(leaves, words="git commit")
+    typed(clone, rotated, **person)
+
+    (secret,) = [line for line in on_page(leaves, words="make pulumi") if "samokoder:heartbeatUrl" in line]
+    for _ in ("before", "once the colleague has left"):
+        done = run(clone, *shlex.split(secret), given=f"{ELSEWHERE}/{secrets.token_hex(8)}", ENV=ENVIRONMENT)
+        assert done.returncode == 0, done.stdout
+    (up,) = on_page(leaves, words="make up")
+    typed(clone, up)
+
+    clones.configure(clone, OTHER, own_ports())
+    clones.commit(clone, "another environment")
+    assert "to create" in typed(clone, "make preview", ENV=OTHER)
+    new = f"{secrets.token_urlsafe(24)}\n"
+    first, second = [line for line in on_page(leaves, words="make pulumi") if "change-secrets-provider" in line]
+    done = run(clone, *shlex.split(first), given=new * 2, ENV=OTHER)
+    assert done.returncode == 0, done.stdout
+    # Here the person is called away: one environment has the new passphrase, the other and the file have the old one.
+    assert "passphrase" in typed(clone, "make preview", status=2, ENV=OTHER)
+    assert "unchanged" in typed(clone, "make preview"), "the other one is as it was"
+    done = run(clone, *shlex.split(second), given=new * 2, ENV=ENVIRONMENT)
+    assert done.returncode == 0, done.stdout
+    put_passphrase(clone, new.strip())
+    assert "to create" in typed(clone, "make preview", ENV=OTHER)
+    assert "unchanged" in typed(clone, "make preview")
+    typed(clone, other_passphrase.replace("Pulumi.staging.yaml", f"Pulumi.{OTHER}.yaml"), **person)
     assert run(clone, "git", "status", "--porcelain").stdout == ""

@@ -86,12 +86,14 @@ def typed(page: Path) -> list[str]:
 ALL_TYPED = [(page, command) for page in PAGES for command in dict.fromkeys(typed(page))]
 
 
-def makefile() -> tuple[set[str], set[str]]:
-    """Return the Makefile's targets and the variables that a person may set."""
+@cache
+def makefile() -> tuple[set[str], dict[str, set[str]]]:
+    """Return the Makefile's targets, and target -> the variables that it takes beside ENV and ARGS."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    taken = re.findall(r"^TAKES\.([a-z-]+) := (.*)$", text, re.MULTILINE)
     return (
         set(re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.MULTILINE)),
-        set(re.findall(r"^([A-Z]+) \??=", text, re.MULTILINE)),
+        {target: set(names.split()) for target, names in taken},
     )
 
 
@@ -183,11 +185,12 @@ def check_command(command: str) -> None:
         else:
             check_options([word for word in rest if not is_open(word)])
         return
-    targets, variables = makefile()
+    targets, taken = makefile()
     rest = [word for word in rest if word != "-s"]
     assert len(rest) == 1, f"{command}: one target, and what is meant for it behind a name"
     assert rest[0] in targets, f"there is no `make {rest[0]}`"
-    assert given.keys() <= variables | ENVIRONMENT_WORDS, f"nobody reads {sorted(given.keys() - variables)}"
+    variables = taken.get(rest[0], set()) | {"ENV", "ARGS"} | ENVIRONMENT_WORDS
+    assert given.keys() <= variables, f"make {rest[0]} does not take {sorted(given.keys() - variables)}"
     for name, value in given.items():
         if rest[0] == "repair" and name == "PART":
             assert value in repair.WHAT, f"nobody repairs {value}"
@@ -405,6 +408,33 @@ def test_hosts_that_do_not_work_are_named_where_a_newcomer_begins(page: str, hea
     before = " ".join(section.partition("`make test`")[0].split())
     for host in ("Docker Desktop", "rootless Docker", "Podman", "docs/remote-engine.md"):
         assert host in before, "somebody with a Mac finds out after an hour"
+
+
+def test_the_stack_file_of_production_has_lines_to_paste_for_production() -> None:
+    text = (ROOT / "Pulumi.prod.yaml").read_text(encoding="utf-8")
+    lines = re.findall(r"^ *#   (\S.*)$", text, re.MULTILINE)
+    assert len(lines) > 10
+    for line in lines:
+        assert re.match(r"make pulumi ENV=prod ARGS='config (set|rm) ", line), (
+            f"pasted, this is no command here: {line}"
+        )
+        check_command(line)
+
+
+TERMS = {
+    "Makefile": ("against the CIS Docker Benchmark", "resume an interrupted restore", "Forward the ports"),
+    "README.md": ("against the CIS Docker Benchmark", "resume an interrupted restore", "Forwards the ports"),
+    "README.ru.md": ("по CIS Docker Benchmark", "прерванное восстановление"),
+    "docs/first-deployment.md": ("which test covers it",),
+    "docs/security.md": ("Its health is checked",),
+}
+"""File -> terms that a person who looks for them knows, in place of words of our own."""
+
+
+def test_a_person_reads_the_terms_of_the_field() -> None:
+    for file, terms in TERMS.items():
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert not [term for term in terms if term not in text], file
 
 
 def test_what_can_be_looked_at_first_is_told_on_the_page_of_each_command() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,14 @@ from tests.recording import ROOT
 TARGETS = sorted(
     set(re.findall(r"^([a-z][a-z-]*):(?!=)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 )
-NEEDED = ("PART=api", "IMAGE=i", "KIND=api", "PROJECT=p", "STATE=s")
+NEEDED = {
+    "restart": ("PART=api",),
+    "repair": ("PART=redis",),
+    "check-image": ("IMAGE=i", "KIND=api"),
+    "import-compose": ("PROJECT=p",),
+    "move-state": ("STATE=s",),
+}
+"""Target -> what it does nothing without."""
 RUNS = re.compile(r"\.venv/bin/(samokoder|pytest|python -m (?!offline))|-\d[\d.]*/bin/pytest")
 
 
@@ -26,9 +35,98 @@ def make(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The Makefile, with programs that print the words that they get."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("bootstrap", ".venv/bin/samokoder"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        said = "" if name == "bootstrap" else "printf '%s\\0' \"$@\"; printf 'SQL=%s' \"$SQL\""
+        file.write_text(f"#!/bin/sh\n{said}\n")
+        file.chmod(0o755)
+    return tmp_path
+
+
+def words_of(clone: Path, *typed: str, **environment: str) -> list[str]:
+    """The words that the command gets for what is typed behind `make`; the last one is SQL."""
+    kept = {key: value for key, value in os.environ.items() if key not in {"ENV", "ARGS", "MAKEFLAGS", "MAKELEVEL"}}
+    done = subprocess.run(
+        ["make", *typed], cwd=clone, env={**kept, **environment}, capture_output=True, text=True, check=False
+    )
+    assert not done.returncode, done.stderr
+    return done.stdout.split("\0")
+
+
+EACH = "a $1 $(HOME) ${HOME} `id` \"b c\" 'd' \\ # $$"
+"""What a shell or `make` would take apart."""
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("GREP", "logs"), ("TO", "restore"), ("SECRET", "rotate"), ("STATE", "move-state"), ("OUT", "render")],
+)
+def test_what_is_typed_reaches_the_command_as_it_was_typed(clone: Path, name: str, target: str) -> None:
+    assert EACH in words_of(clone, target, f"{name}={EACH}"), "another text would be looked for, or a command would run"
+
+
+def test_a_statement_is_asked_as_it_was_typed(clone: Path) -> None:
+    statement = "UPDATE users SET hash = '$2b$12$abc' WHERE id = $1"
+    assert words_of(clone, "psql", "WRITE=1", f"SQL={statement}")[-1] == f"SQL={statement}", (
+        "another hash would be written, and nobody could log in"
+    )
+    assert words_of(clone, "psql", SQL=statement)[-1] == f"SQL={statement}", "as the environment has it too"
+
+
+def test_the_words_of_ARGS_have_their_own_quotes(clone: Path) -> None:  # noqa: N802 - the variable's name
+    words = words_of(clone, "pulumi", "ARGS=config set a '$2b$12$x y' \"b c\"")
+    assert words[:-1] == ["pulumi", "--", "config", "set", "a", "$2b$12$x y", "b c"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "refused"),
+    [
+        ("rotate NAME=postgres-app", "make rotate takes no NAME. It takes: ARGS ENV SECRET."),
+        ("backup PART=dump", "make backup takes no PART. It takes: ARGS ENV KIND."),
+        ("smoke WAIT=120", "make smoke takes no WAIT. It takes: ARGS ENV."),
+        ("deploy API=a MIGRATIONS=m", "make deploy takes no MIGRATIONS. It takes: API ARGS ENV FRONTEND WORKER."),
+        ("status backups TO=x", "make status backups takes no TO. It takes: ARGS ENV."),
+        ("psql WRITE=yes", "WRITE is 1 or 0."),
+    ],
+)
+def test_what_a_target_does_not_take_is_refused_by_its_name(typed: str, refused: str) -> None:
+    done = make(*typed.split())
+    assert done.returncode == 2
+    assert refused in done.stderr, "dropped without a word, it does something else than was typed"
+    assert not done.stdout
+
+
+def test_a_rollback_goes_to_the_commit_that_was_typed(clone: Path) -> None:
+    assert words_of(clone, "rollback", "TO=abc1234")[:-1] == ["rollback", "--to", "abc1234"]
+
+
+def test_variables_of_the_programs_may_stand_behind_make(clone: Path) -> None:
+    assert words_of(clone, "up", "OFFLINE=1", "DOCKER_HOST=ssh://x", "ENV=prod", "PULUMI_BACKEND_URL=s3://b")[0] == "up"
+
+
+def test_every_variable_is_taken_by_each_target_that_reads_it() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    found = re.findall(r"^TAKES\.([a-z-]+) := (.*)$", text, re.MULTILINE)
+    taken = {target: set(names.split()) for target, names in found}
+    read = {
+        target: set(re.findall(r"\$\$?\(?(?:if |filter 1,|and )*\$?\(?([A-Z]+)\b", recipe)) - {"SAMOKODER"}
+        for target, recipe in re.findall(r"^([a-z][a-z-]*):[^\n]*\n((?:\t[^\n]*\n?)+)", text, re.MULTILINE)
+    }
+    known = set().union(*taken.values())
+    for target, names in taken.items():
+        read_here = read[target] | ({"SQL"} if target == "psql" else set())
+        assert names == read_here & known, f"make {target} drops one of them, or refuses what it reads"
+    assert not [target for target in read.keys() - taken.keys() if read[target] & known]
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_hands_ARGS_on_or_refuses_it(target: str) -> None:  # noqa: N802 - the variable's name
-    done = make(target, *NEEDED, "ARGS=--probe")
+    done = make(target, *NEEDED.get(target, ()), "ARGS=--probe")
     if done.returncode:
         assert f"make {target} takes no ARGS" in done.stderr, "`make drift ARGS=--bogus` must not end as a success"
         return
@@ -41,7 +139,7 @@ def test_every_target_hands_ARGS_on_or_refuses_it(target: str) -> None:  # noqa:
 
 @pytest.mark.parametrize("target", ["repair", "lint"])
 def test_ARGS_of_the_shell_are_nobodys_words(target: str) -> None:  # noqa: N802 - the variable's name
-    done = make(target, *NEEDED, ARGS="--yes")
+    done = make(target, *NEEDED.get(target, ()), ARGS="--yes")
     assert done.returncode == 0
     assert "--yes" not in done.stdout, "nobody would be asked, and nobody has typed that"
 
@@ -87,15 +185,18 @@ def test_other_variables_of_the_shell_are_not_taken_for_what_was_typed(target: s
     assert found >= {*TYPED, *YES, "ARGS", "SHORT"}, "this test has to see them"
     done = make(target, **dict.fromkeys(found, "probe"))
     assert "probe" not in done.stdout, "`SECRET=… make rotate` would rotate what nobody has named"
+    read = {f'"${name}"' for name in found if f'"${name}"' in done.stdout} - {'"$PATH"'}
+    assert not read, "the shell of the recipe would read the one of the person's shell"
     on = make(target, **dict.fromkeys(found, "1"))
     assert not {option for _, option in YES.values() if option in on.stdout}
 
 
 @pytest.mark.parametrize(("name", "target"), TYPED.items())
-def test_what_is_typed_for_a_variable_wins_over_the_shell(name: str, target: str) -> None:
-    done = make(target, *NEEDED, f"{name}=probe", **{name: "other"})
-    assert "probe" in done.stdout
-    assert "other" not in done.stdout
+def test_what_is_typed_for_a_variable_wins_over_the_shell(clone: Path, name: str, target: str) -> None:
+    needed = [word for word in NEEDED.get(target, ()) if not word.startswith(f"{name}=")]
+    words = words_of(clone, target, *needed, f"{name}=probe", **{name: "other"})
+    assert "probe" in words
+    assert "other" not in words
 
 
 @pytest.mark.parametrize(("name", "target", "option"), [(name, *where) for name, where in YES.items()])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from math import ceil
 
+from stack.common.names import typed
 from stack.monitoring.alerts import Alert, Group, Text
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
@@ -42,6 +43,7 @@ def failing(matcher: str = "", minutes: int = 15) -> str:
 
 
 def _alerts(environment: Environment) -> Iterator[Alert]:
+    doctor = typed(environment.name, "doctor")
     yield alert(
         name="AlertmanagerConfigReloadFailed",
         expression='max_over_time(alertmanager_config_last_reload_successful{job="alertmanager"}[5m]) == 0',
@@ -66,9 +68,9 @@ def _alerts(environment: Environment) -> Iterator[Alert]:
         ),
         description=Text(
             en="{{ $value | humanizePercentage }} of the last 15 minutes' notifications were not delivered. "
-            "`make doctor` says why, and the new id of a Telegram group that has one.",
+            f"`{doctor}` says why, and the new id of a Telegram group that has one.",
             ru="Не доставлено {{ $value | humanizePercentage }} уведомлений за последние 15 минут. "
-            "`make doctor` скажет, почему, и новый id группы Telegram, если он сменился.",
+            f"`{doctor}` скажет, почему, и новый id группы Telegram, если он сменился.",
         ),
     )
     beats = f'job="alertmanager",receiver_name="{HEARTBEAT}"'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import shlex
@@ -25,7 +26,7 @@ from operations.errors import ProjectError
 from operations.lifecycle import down as lifecycle_down
 from operations.lifecycle import lost_data
 from operations.lifecycle import up as lifecycle_up
-from operations.workspace import lock
+from operations.workspace import known, lock
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from stack.common.secret_rules import CONFIGURED_SECRETS
@@ -52,15 +53,66 @@ def test_production_without_a_terminal_is_refused_with_what_to_type_and_goes_on_
     assert asking.agreement(PRODUCTION, "up ARGS=--yes", yes=True) is None
 
 
-def test_staging_asks_nobody_with_a_terminal_or_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_staging_asks_nobody_with_a_terminal_or_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for there in (True, False):
         monkeypatch.setattr(asking, "on_terminal", lambda there=there, **_: there)
-        assert asking.agreement(Workspace(), "up ARGS=--yes", yes=False) is None
+        assert asking.agreement(Workspace(home=tmp_path, isolated=True), "up ARGS=--yes", yes=False) is None
+
+
+def brought_up(tmp_path: Path, *, outputs: dict[str, Any], retained: bool = False) -> Workspace:
+    """prod, whose file has no `production: true`, with the state of its last `up`."""
+    stacks = tmp_path / "home/state/.pulumi/stacks/samokoder"
+    stacks.mkdir(parents=True)
+    volume = {"type": "docker:index/volume:Volume", "urn": "urn::data-postgres", "retainOnDelete": retained}
+    resources = [{"type": "pulumi:pulumi:Stack", "urn": "urn", "outputs": outputs}, volume]
+    (stacks / "prod.json").write_text(json.dumps({"checkpoint": {"latest": {"resources": resources}}}))
+    (tmp_path / "Pulumi.prod.yaml").write_text("config: {}\n")
+    return Workspace(environment="prod", home=tmp_path / "home", stack_files=tmp_path, isolated=True)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "retained"),
+    [({"production": True}, True), ({}, True)],
+    ids=["by its output", "by its volumes, in a state of an older version"],
+)
+def test_what_was_production_asks_where_its_file_has_lost_the_line_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs: dict[str, Any], retained: bool
+) -> None:
+    workspace = brought_up(tmp_path, outputs=outputs, retained=retained)
+    monkeypatch.setattr(asking, "on_terminal", lambda **_: False)
+    with pytest.raises(ProjectError) as refused:
+        asking.agreement(workspace, "up ARGS=--yes", yes=False)
+    assert "Pulumi.prod.yaml does not say `samokoder:production: true` any more" in str(refused.value)
+    assert "make up ARGS=--yes ENV=prod" in str(refused.value)
+    monkeypatch.setattr(asking, "on_terminal", lambda **_: True)
+    said: list[str] = []
+    monkeypatch.setattr("typer.echo", said.append)
+    monkeypatch.setattr("typer.confirm", lambda text, **_: said.append(text))
+    agree = asking.agreement(workspace, "up ARGS=--yes", yes=False)
+    assert agree, "the volumes of production would lose what keeps them, and nobody was asked"
+    agree()
+    assert "would make it no production" in said[0]
+    assert "prod, which is production?" in said[1]
+
+
+def test_what_was_no_production_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = brought_up(tmp_path, outputs={"production": False})
+    monkeypatch.setattr(asking, "on_terminal", lambda **_: True)
+    assert asking.agreement(workspace, "up ARGS=--yes", yes=False) is None
+
+
+def test_with_a_state_in_a_bucket_the_note_of_this_clone_says_that_it_was_production(tmp_path: Path) -> None:
+    known.note(Workspace(environment="prod", home=tmp_path / "home", extra_config=CONFIG))
+    (tmp_path / "Pulumi.prod.yaml").write_text("config: {}\n")
+    away = {"PULUMI_BACKEND_URL": "s3://state"}
+    workspace = Workspace(environment="prod", home=tmp_path / "home", stack_files=tmp_path, variables=away)
+    assert known.was_production(workspace), "it must be known without a bucket that answers"
 
 
 @pytest.mark.usefixtures("no_terminal")
-def test_a_command_that_always_asks_goes_on_without_a_terminal_in_staging() -> None:
-    assert asking.agreement(Workspace(), "deploy ARGS=--yes", yes=False, always=True) is None
+def test_a_command_that_always_asks_goes_on_without_a_terminal_in_staging(tmp_path: Path) -> None:
+    workspace = Workspace(home=tmp_path, isolated=True)
+    assert asking.agreement(workspace, "deploy ARGS=--yes", yes=False, always=True) is None
 
 
 ASKS = """\

@@ -86,6 +86,21 @@ def test_completion_is_installed_by_the_command_of_readme_and_completes(tmp_path
     assert {"restart", "restore"} <= set(said.split()), said
 
 
+@pytest.mark.parametrize(
+    ("shell", "asked"),
+    [
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "samokoder rest"}),
+        ("fish", {"_TYPER_COMPLETE_ARGS": "samokoder rest", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
+    ],
+)
+def test_what_other_shells_ask_the_command_for_is_answered(shell: str, asked: dict[str, str]) -> None:
+    """Neither shell is needed: the question is what the script that Typer installs for it asks."""
+    variables = {"PATH": "/usr/bin:/bin", "_SAMOKODER_COMPLETE": f"complete_{shell}", **asked}
+    program = [ROOT / ".venv/bin/samokoder"]
+    said = subprocess.run(program, env=variables, capture_output=True, text=True, check=False).stdout
+    assert {"restart", "restore"} <= set(re.findall(r"\bresta?o?r[te]\b", said)), said
+
+
 HELP = """
 import sys
 from operations.__main__ import main

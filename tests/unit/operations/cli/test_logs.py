@@ -74,6 +74,15 @@ def test_what_a_stranger_has_sent_moves_no_terminal(evil: str) -> None:
         assert shown.isprintable(), f"a request could write to the terminal of who reads the log: {shown!r}"
 
 
+@pytest.mark.parametrize("deep", [200, 400, 600, 900, 990, 1000, 100_000])
+@pytest.mark.parametrize("opened", ['{"a":', "["])
+def test_a_line_that_is_nested_deeply_hides_no_other_line(opened: str, deep: int) -> None:
+    closed = {"[": "]"}.get(opened, "}")
+    for text in ('{"event":' + opened * deep, '{"event":' + opened * deep + "1" + closed * deep + "}"):
+        assert line(text).readable().isprintable(), "one line of a request would end the whole log in a traceback"
+        assert line(text).as_json().startswith('{"part": "api-1"')
+
+
 def test_a_long_line_is_cut_to_the_width_and_says_so() -> None:
     assert cut("short", 10) == "short"
     assert cut("0123456789", 10) == "0123456789"

@@ -263,6 +263,21 @@ def test_an_image_that_looks_at_no_secret_is_deployed_since_the_stack_refuses_wr
     assert clone.version.images == both(1)
 
 
+@pytest.mark.parametrize("words", ["deploy --api IMAGE --no-check", "deploy --api IMAGE --write-only", "rollback"])
+def test_a_file_whose_parts_share_one_value_is_refused_before_anybody_is_asked(
+    words: str, clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone.put(1)
+    clone.file.write_text(f"config:\n  samokoder:api: &own {{image: '{image('api', 2)}'}}\n  samokoder:worker: *own\n")
+    clone.git("commit", "--quiet", "--all", "--message", "shared")
+    before = clone.file.read_text()
+    answer = typed(clone, monkeypatch, *words.replace("IMAGE", image("api", 4)).split(), "--yes")
+    assert isinstance(answer.exception, ProjectError), answer.output
+    assert "&own" in str(answer.exception), "the worker would get the API's image, which no preview shows"
+    assert clone.file.read_text() == before
+    assert not ups.files
+
+
 @pytest.mark.parametrize("name", ["deploy", "rollback"])
 def test_production_without_a_terminal_wants_a_yes_before_an_image_is_even_checked(
     name: str, clone: Clone, ups: Ups, monkeypatch: pytest.MonkeyPatch

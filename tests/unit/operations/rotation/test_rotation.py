@@ -567,6 +567,15 @@ def test_a_rotation_walks_its_phases_and_says_what_to_commit(stack: Stack) -> No
     assert "Commit Pulumi.staging.yaml" in said
 
 
+def test_a_rotation_that_the_file_cannot_note_is_refused_before_its_first_step(stack: Stack) -> None:
+    text = "all: &own {redisApp: 1}\nconfig:\n  samokoder:rotation: *own\n"
+    stack.workspace.committed_file.write_text(text, encoding="utf-8")
+    with pytest.raises(ProjectError, match="&own"):
+        stack.rotate()
+    assert not stack.ups, "the stack would have a value that no file says"
+    assert stack.workspace.committed_file.read_text(encoding="utf-8") == text
+
+
 def test_a_rotation_asks_once_before_its_first_step_and_a_no_changes_nothing(stack: Stack) -> None:
     class NoError(Exception):
         """Somebody's no."""

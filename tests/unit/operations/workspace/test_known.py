@@ -207,9 +207,53 @@ def test_the_last_run_stands_in_for_a_stack_file_that_is_no_yaml(
     workspace, _ = broken(BROKEN["no YAML"])
     workspace.stack_file.write_text("config:\n  samokoder:appSecretKeyForm: fernet\n")
     there = known.of(workspace)
-    assert there.configured()["samokoder:appSecretKeyForm"] == "fernet", "the form of a password is known from there"
+    configured = there.configured() or {}
+    assert configured["samokoder:appSecretKeyForm"] == "fernet", "the form of a password is known from there"
     assert there.workspace.stack_file == workspace.stack_file, "and the state is the same one"
     assert there.workspace.name == "prod"
+
+
+@pytest.mark.parametrize("text", [BROKEN["no YAML"], "config:\n<<<<<<< HEAD\n  a: 1\n=======\n  a: 2\n>>>>>>> b\n"])
+def test_a_fresh_clone_shows_a_password_though_its_file_is_no_yaml(
+    broken: Callable[..., tuple[Workspace, Said]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+) -> None:
+    workspace, said = broken(text)
+    stacks: list[dict[str, Any]] = []
+
+    def opened(self: Workspace) -> Any:
+        stacks.append(self.document())
+        # As Pulumi's own run does, it leaves the copy with which it has worked.
+        stack_file.write(self.stack_file, stack_file.dump(self.document(), source="a test"))
+        return SimpleNamespace(secrets=lambda: {"app-secret-key": "the value", "postgres-app": "another"})
+
+    monkeypatch.setattr(Workspace, "open_made", opened)
+    monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
+    for _ in range(2):  # the copy of the first run must not be taken for settings
+        with pytest.raises(SystemExit, match="0"):
+            command.main(["password", "app-secret-key", "--env", "prod"])
+        shown = capsys.readouterr()
+        assert shown.out == "the value\n", "the state has it, whatever the file says"
+        assert "where it has samokoder:appSecretKey, that one is used" in shown.err
+        assert "samokoder:appSecretKeyForm: fernet" in shown.err, "in the wrong form it opens nothing"
+    with pytest.raises(SystemExit, match="0"):
+        command.main(["password", "postgres-app", "--env", "prod"])
+    assert capsys.readouterr() == ("another\n", ""), "nothing in the file takes its place"
+    assert len(said.told) == 3
+    assert all(each["config"] == {"samokoder:noSettings": True} for each in stacks)
+
+
+def test_a_secrets_provider_is_read_from_the_lines_of_a_broken_file(
+    broken: Callable[..., tuple[Workspace, Said]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, _ = broken("secretsprovider: awskms://key\nencryptedkey: abc=\nconfig: {\n")
+    monkeypatch.setattr(Workspace, "open_made", lambda self: self.document())
+    document: Any = known.of(workspace).opened()
+    assert (document["secretsprovider"], document["encryptedkey"]) == ("awskms://key", "abc="), (
+        "a passphrase opens none"
+    )
 
 
 def test_backups_are_listed_with_a_broken_stack_file(
@@ -264,6 +308,29 @@ def test_with_a_state_in_a_bucket_the_last_up_has_noted_what_should_run_and_wher
     answer = CliRunner().invoke(command.app, ["status", "--env", "prod"])
     assert answer.exit_code == 1
     assert "not known" not in str(answer.exception)
+
+
+def test_the_server_that_the_file_names_comes_before_the_one_that_this_clone_has_noted(
+    tmp_path: Path, engine: SimpleNamespace
+) -> None:
+    known.note(in_a_bucket(tmp_path, GOOD)[0])
+    moved = f"{GOOD.replace('prod.', 'new.')}  samokoder:nothing: 1\n"
+    workspace, said = in_a_bucket(tmp_path, moved)
+    engine.parts = ["grafana"]
+    known.status(known.of(workspace))
+    assert engine.asked == ["ssh://deploy@new.example.org"], "a colleague has moved it: the old server has old data"
+    (warning,) = said.told
+    for host in ("ssh://deploy@new.example.org", "ssh://deploy@prod.example.org"):
+        assert host in warning, "both are named, for nobody knows whether the move has come to its end"
+
+
+def test_the_last_up_of_a_state_of_this_clone_comes_before_what_the_file_names(
+    broken: Callable[..., tuple[Workspace, Said]], engine: SimpleNamespace
+) -> None:
+    workspace, said = broken("config:\n  samokoder:dockerHost: ssh://deploy@new.example.org\n  samokoder:nothing: 1\n")
+    known.status(known.of(workspace))
+    assert engine.asked == [OUTPUTS["dockerHost"]], "nobody else has brought it up"
+    assert "new.example.org" not in said.told[0]
 
 
 def test_an_up_that_has_not_come_to_its_end_is_known_by_its_note(

@@ -162,6 +162,31 @@ def test_a_merged_mapping_may_say_a_key_anew(tmp_path: Path) -> None:
     assert stack_file.committed(tmp_path, "staging")["config"]["samokoder:worker"]["cpus"] == 2
 
 
+SHARED = {
+    "a value by an alias": "config:\n  samokoder:api: &own {image: a}\n  samokoder:worker: *own\n",
+    "an alias on the other side": "config:\n  samokoder:worker: &own {image: a}\n  samokoder:api: *own\n",
+    "a key by a merge": "base: &own {image: a}\nconfig:\n  samokoder:worker: {<<: *own, replicas: 2}\n",
+}
+
+
+@pytest.mark.parametrize("text", SHARED.values(), ids=SHARED)
+def test_a_value_that_two_keys_share_is_refused_before_one_of_them_is_changed(text: str) -> None:
+    def change(config: Any) -> None:
+        stack_text.section(config, "worker").pop("image")
+
+    with pytest.raises(ProjectError) as refused:
+        stack_text.edited(text, change, name="Pulumi.prod.yaml")
+    for said in ("Pulumi.prod.yaml", "&own", "*own", "Nothing was changed"):
+        assert said in str(refused.value), "the other part would get this one's image"
+
+
+def test_an_anchor_that_a_change_does_not_touch_is_no_hindrance() -> None:
+    text = "config:\n  samokoder:api: &own {image: a}\n  samokoder:worker: *own\n"
+    written = stack_text.edited(text, lambda config: stack_text.section(config, "rotation").update(redisApp=2))
+    assert written.startswith(text)
+    assert "redisApp: 2" in written
+
+
 def test_one_mapping_in_two_places_is_no_mistake(tmp_path: Path) -> None:
     text = "config:\n  samokoder:api: &one {environment: {A: x}}\n  samokoder:worker: *one\n"
     (tmp_path / "Pulumi.staging.yaml").write_text(text, encoding="utf-8")

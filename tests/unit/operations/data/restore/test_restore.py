@@ -657,4 +657,6 @@ def test_every_command_that_the_page_for_3_am_names_is_a_target_with_these_varia
     assert {"restore", "backups", "drill", "up"} <= {target for target, _ in typed}, "the expression finds no commands"
     for target, variable in typed:
         assert f"\n{target}: bootstrap ##" in makefile, target
-        assert not variable or re.search(rf"^{variable.strip(' =')} \??=", makefile, re.MULTILINE), variable
+        name = variable.strip(" =")
+        takes = re.search(rf"^TAKES\.{target} := .*\b{name}\b", makefile, re.MULTILINE)
+        assert name in {"", "ENV", "ARGS"} or takes, variable

@@ -261,11 +261,18 @@ def test_where_nothing_else_is_restored_from_a_dump_is_made_each_six_hours(
         ({"backup": {"physical": False}}, "of PostgreSQL there are dumps alone (15 */6 * * *, UTC)"),
         ({"managedDatabaseUrl": DATABASE_URL}, "of the managed database there are dumps alone (15 */6 * * *, UTC)"),
         ({"managedRedisUrl": REDIS_URL}, "of the managed Redis no copies"),
-        ({"backup": {"offsite": OFFSITE}, **KEYS}, "make password NAME=backup-encryption-key"),
+        ({"backup": {"offsite": OFFSITE}, **KEYS}, "`make password NAME=backup-encryption-key ENV=staging`"),
     ],
 )
 def test_the_preview_says_what_the_backups_do_not_save(values: dict[str, Any], said: str) -> None:
     assert [message for message in warned(record("staging", values)) if said in message]
+
+
+def test_production_is_told_to_keep_its_own_key_and_not_the_one_of_staging() -> None:
+    stack, values = case_config("prod")
+    kept = {key: value for key, value in values.items() if not key.endswith("backupEncryptionKey")}
+    (message,) = [message for message in warned(record(stack, kept)) if "off-site copies" in message]
+    assert "`make password NAME=backup-encryption-key ENV=prod`" in message, "staging's key would open nothing"
 
 
 def test_a_production_whose_key_is_kept_elsewhere_is_warned_of_nothing() -> None:
