@@ -49,7 +49,8 @@ def _apart(value: Any) -> Any:
 def _shared(text: str, name: str) -> str:
     import yaml  # noqa: PLC0415 - as below
 
-    used = {event.anchor for event in yaml.parse(text, yaml.SafeLoader) if isinstance(event, yaml.AliasEvent)}
+    events = yaml.parse(text, yaml.SafeLoader)
+    used = {str(event.anchor) for event in events if isinstance(event, yaml.AliasEvent)}
     if not used:
         return f"{name} cannot be changed so that it says what was asked for. Change it yourself. Nothing was changed."
     anchors = ", ".join(f"&{anchor}" for anchor in sorted(used))

@@ -331,11 +331,13 @@ def on_page(heading: str, *, words: str) -> list[str]:
 
 def test_a_colleague_leaves_by_the_lines_of_the_page(clone: Path) -> None:
     leaves = "A colleague leaves"
-    person = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    person: dict[str, Any] = {
+        f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
     there = {row["secret"] for row in as_json(clone, f"{SAMOKODER} rotate --json")["secrets"]}
     old = typed(clone, f"{SAMOKODER} password postgres-app")
     for line in on_page(leaves, words="make rotate"):
-        if (secret := re.search(r"SECRET=(\S+)", line)) and secret[1] in there:
+        if (named := re.search(r"SECRET=(\S+)", line)) and named[1] in there:
             typed(clone, line)
     assert typed(clone, f"{SAMOKODER} password postgres-app") != old, "who has left still knows the password"
     rotated, other_passphrase = on_page(leaves, words="git commit")
