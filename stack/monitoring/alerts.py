@@ -135,19 +135,21 @@ def down_alert(part: str) -> str:
     return "".join(word.capitalize() for word in part.split("-")) + "Down"
 
 
-def store_down(metric: str, exporter: str, environment: Environment) -> str:
+def store_down(environment: Environment, metric: str, exporter: str, *, managed: bool) -> str:
     """Return the expression for a store that does not answer its exporter. metric: the exporter's own verdict, 0 or 1.
 
     An exporter that answers without this metric must not look like a healthy server. One that a silent server holds up
     for longer than a scrape may take gives no metric at all (redis_exporter waits 10 s for TLS, whatever it is told);
-    its own page still answers, so it is not the exporter that is down.
+    its own page still answers, so it is not the exporter that is down. managed: such a server has no check of its own.
     """
     job, limit = f'job="{exporter}"', number(seconds(environment.settings.prometheus.scrape_timeout))
-    return (
-        f"{metric} == 0 or absent({metric}{{{job}}}) and on (job) up{{{job}}} == 1 "
-        f"or up{{{job}}} == 0 and scrape_duration_seconds{{{job}}} >= {limit} "
-        f'unless on () probe_success{{service="{exporter}"}} == 0'
-    )
+    down = f"{metric} == 0 or absent({metric}{{{job}}}) and on (job) up{{{job}}} == 1"
+    if managed:
+        down += (
+            f" or up{{{job}}} == 0 and scrape_duration_seconds{{{job}}} >= {limit} "
+            f'unless on () probe_success{{service="{exporter}"}} == 0'
+        )
+    return down
 
 
 def unless_down(stores: Collection[str], window: str) -> str:

@@ -17,7 +17,7 @@ from stack.settings.ingress import IngressSettings
 _SAYS_MORE: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("HostDiskAlmostFull", ("HostDiskLow", "HostDiskFillsSoon"), ("instance", "mountpoint")),
     ("HostMemoryExhausted", ("HostMemoryLow",), ("instance",)),
-    # A silent store fails its exporter's scrapes.
+    # A silent managed store fails its exporter's scrapes.
     ("PostgresDown", ("TargetDown",), ("job",)),
     ("RedisDown", ("TargetDown",), ("job",)),
     ("PostgresConnectionsExhausted", ("PostgresConnectionsHigh",), ("service",)),

@@ -42,7 +42,7 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 
 
 def _availability(environment: Environment) -> Iterator[Alert]:
-    down = store_down("pg_up", "postgres-exporter", environment)
+    down = store_down(environment, "pg_up", "postgres-exporter", managed=environment.managed_database)
     refused = ""
     if not environment.managed_database:
         # It keeps the API's own alerts back, so it must end where only the exporter is refused.

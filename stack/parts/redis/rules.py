@@ -32,7 +32,7 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 
 
 def _availability(environment: Environment) -> Iterator[Alert]:
-    down = store_down("redis_up", "redis-exporter", environment)
+    down = store_down(environment, "redis_up", "redis-exporter", managed=environment.managed_redis)
     refused = ""
     if not environment.managed_redis:
         # It keeps the API's own alerts back, so it must end where only the exporter is refused.

@@ -11,6 +11,7 @@ AT = {"job": "postgres-exporter", "instance": "postgres-exporter:9187"}
 EXPORTER = ",".join(f'{name}="{value}"' for name, value in AT.items())
 INSTANCE = {"instance": AT["instance"]}
 DATABASE = INSTANCE | {"datname": "samokoder"}
+DOWN = "It does not answer its exporter: it is down, silent, out of reach, or refuses the exporter's login."
 CRITICAL = {"service": "postgres", "severity": "critical"}
 WARNING = {"service": "postgres", "severity": "warning"}
 INFO = {"service": "postgres", "severity": "info"}
@@ -19,6 +20,8 @@ INFO = {"service": "postgres", "severity": "info"}
 def cases(environment: Environment) -> Iterator[Case]:
     """Yield the cases."""
     yield from _availability()
+    if environment.managed_database:
+        yield from _silent()
     if not environment.managed_database:
         yield from _refused(environment)
     yield from _connections()
@@ -34,7 +37,7 @@ def _refused(environment: Environment) -> Iterator[Case]:
     down = Fires(
         labels=CRITICAL | AT,
         summary="PostgreSQL is down",
-        description="It does not answer its exporter: it is down, out of reach, or refuses the exporter's login.",
+        description=DOWN,
     )
     well = container(environment, "postgres")
     for title, world, minute, fires in (
@@ -61,9 +64,24 @@ def _refused(environment: Environment) -> Iterator[Case]:
     )
 
 
+def _silent() -> Iterator[Case]:
+    late = {f"up{{{EXPORTER}}}": stays(0), f"scrape_duration_seconds{{{EXPORTER}}}": stays(10.001)}
+    page = f'probe_success{{job="probe",service="{AT["job"]}"}}'
+    yield from pair(
+        "PostgresDown",
+        titles=("it holds its exporter up until the scrape fails", "the exporter hangs, its own page too"),
+        fires=late | {page: stays(1)},
+        silent=late | {page: stays(0)},
+        minute=4,
+        labels=CRITICAL | AT,
+        summary="PostgreSQL is down",
+        description=DOWN,
+    )
+
+
 def _availability() -> Iterator[Case]:
     summary = "PostgreSQL is down"
-    description = "It does not answer its exporter: it is down, silent, out of reach, or refuses the exporter's login."
+    description = DOWN
     up = {f"up{{{EXPORTER}}}": stays(1)}
     yield from pair(
         "PostgresDown",
@@ -87,18 +105,6 @@ def _availability() -> Iterator[Case]:
         title="the exporter is down, and it says so",
         series={f"up{{{EXPORTER}}}": stays(0), f"scrape_duration_seconds{{{EXPORTER}}}": stays(0.01)},
         minute=4,
-    )
-    late = {f"up{{{EXPORTER}}}": stays(0), f"scrape_duration_seconds{{{EXPORTER}}}": stays(10.001)}
-    page = f'probe_success{{job="probe",service="{AT["job"]}"}}'
-    yield from pair(
-        "PostgresDown",
-        titles=("it holds its exporter up until the scrape fails", "the exporter hangs, its own page too"),
-        fires=late | {page: stays(1)},
-        silent=late | {page: stays(0)},
-        minute=4,
-        labels=CRITICAL | AT,
-        summary=summary,
-        description=description,
     )
     collector = f'pg_scrape_collector_success{{{EXPORTER},collector="stat_statements"}}'
     yield from pair(

@@ -9,6 +9,7 @@ from tests.render.rule_cases.model import Case, Fires, Series, container, grows,
 
 AT = {"job": "redis-exporter", "instance": "redis-exporter:9121"}
 EXPORTER = ",".join(f'{name}="{value}"' for name, value in AT.items())
+DOWN = "It does not answer its exporter: it is down, silent, out of reach, or refuses the exporter's login."
 CRITICAL = {"service": "redis", "severity": "critical"}
 WARNING = {"service": "redis", "severity": "warning"}
 
@@ -20,6 +21,8 @@ def _is(**values: str) -> Series:
 def cases(environment: Environment) -> Iterator[Case]:
     """Yield the cases."""
     yield from _availability()
+    if environment.managed_redis:
+        yield from _silent()
     if not environment.managed_redis:
         yield from _refused(environment)
     yield from _limits()
@@ -32,7 +35,7 @@ def _refused(environment: Environment) -> Iterator[Case]:
     down = Fires(
         labels=CRITICAL | AT,
         summary="Redis is down",
-        description="It does not answer its exporter: it is down, out of reach, or refuses the exporter's login.",
+        description=DOWN,
     )
     well, ill = container(environment, "redis"), container(environment, "redis", health="1+0x9 0+0x50")
     for title, world, minute, fires in (
@@ -53,9 +56,24 @@ def _refused(environment: Environment) -> Iterator[Case]:
     )
 
 
+def _silent() -> Iterator[Case]:
+    late = {f"up{{{EXPORTER}}}": stays(0), f"scrape_duration_seconds{{{EXPORTER}}}": stays(10.001)}
+    page = f'probe_success{{job="probe",service="{AT["job"]}"}}'
+    yield from pair(
+        "RedisDown",
+        titles=("it holds its exporter up until the scrape fails", "the exporter hangs, its own page too"),
+        fires=late | {page: stays(1)},
+        silent=late | {page: stays(0)},
+        minute=4,
+        labels=CRITICAL | AT,
+        summary="Redis is down",
+        description=DOWN,
+    )
+
+
 def _availability() -> Iterator[Case]:
     summary = "Redis is down"
-    description = "It does not answer its exporter: it is down, silent, out of reach, or refuses the exporter's login."
+    description = DOWN
     up = {f"up{{{EXPORTER}}}": stays(1)}
     yield from pair(
         "RedisDown",
@@ -79,18 +97,6 @@ def _availability() -> Iterator[Case]:
         title="the exporter is down, and it says so",
         series={f"up{{{EXPORTER}}}": stays(0), f"scrape_duration_seconds{{{EXPORTER}}}": stays(0.01)},
         minute=4,
-    )
-    late = {f"up{{{EXPORTER}}}": stays(0), f"scrape_duration_seconds{{{EXPORTER}}}": stays(10.001)}
-    page = f'probe_success{{job="probe",service="{AT["job"]}"}}'
-    yield from pair(
-        "RedisDown",
-        titles=("it holds its exporter up until the scrape fails", "the exporter hangs, its own page too"),
-        fires=late | {page: stays(1)},
-        silent=late | {page: stays(0)},
-        minute=4,
-        labels=CRITICAL | AT,
-        summary=summary,
-        description=description,
     )
     error = f'redis_exporter_last_scrape_error{{{EXPORTER},err="NOPERM"}}'
     yield from pair(

@@ -161,7 +161,7 @@ def test_the_generated_key_may_be_configured_only_in_the_form_in_which_it_is_use
 
 def test_a_signing_key_that_comes_back_may_have_leaked() -> None:
     for there in (state({"secret-key": "generated"}), state({"secret-key": "configured"})):
-        config = {"secretKey": OWN} if "generated" in str(there) else {}
+        config: dict[str, Any] = {"secretKey": OWN} if "generated" in str(there) else {}
         said = refused(there, **config)
         assert "which may have leaked, would be good again" in said
         assert "could not be opened" not in said, "nothing is stored with it"
