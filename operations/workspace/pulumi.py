@@ -147,8 +147,9 @@ class PulumiRun:
         """Make the stack by these words; return whether another run has made it meanwhile."""
         try:
             self.pulumi(*words, capture=True)
-        except PulumiFailedError:
-            if self.stack not in self.stacks():
+        except PulumiFailedError as error:
+            # Pulumi makes the stack before it asks the secrets provider, whose refusal must not be lost.
+            if "already exists" not in str(error) or self.stack not in self.stacks():
                 raise
             return True
         return False
