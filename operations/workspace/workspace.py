@@ -294,8 +294,8 @@ class Workspace:
             )
         if not make:
             run.refuse_unmade()
-        # A salt from before belongs to a passphrase that is gone. It goes first: once the passphrase is there, another run
-        # may write a copy by it.
+        # A salt from before belongs to a passphrase that is gone. It goes first: once the passphrase is there, another
+        # run may write a copy by it.
         for copy in self.folder.glob("Pulumi.*.yaml"):
             copy.unlink(missing_ok=True)
         stack_file.write(file, secrets.token_urlsafe(48))

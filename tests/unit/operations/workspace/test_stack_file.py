@@ -141,7 +141,7 @@ def test_a_stack_file_that_cannot_be_read_is_a_readable_error(tmp_path: Path) ->
 def test_a_key_that_is_there_twice_is_told_before_a_file_is_changed() -> None:
     text = "config:\n  samokoder:api: {image: a}\n  samokoder:api: {image: b}\n"
 
-    with pytest.raises(ProjectError, match=r'^The stack file, line 3: found duplicate key "samokoder:api"\.$'):
+    with pytest.raises(ProjectError, match=r"^The stack file has a key twice: samokoder:api in the lines 2 and 3\."):
         stack_text.edited(text, lambda config: config.clear())
 
 
