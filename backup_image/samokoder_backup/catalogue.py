@@ -21,7 +21,7 @@ from typing import NamedTuple
 from samokoder_backup import clock, damage, notes, wal
 from samokoder_backup import settings as at
 from samokoder_backup.damage import Broken
-from samokoder_backup.process import BackupError, checksum, lacking, say, sha256, sync, write
+from samokoder_backup.process import BackupError, checksum, lacking, say, sha256, sync, write, write_instead
 
 _SERVER = re.compile(r"main-\d+-\d+(-\d{8}T\d{6}Z)?")
 STAMP = "%Y%m%dT%H%M%S"
@@ -180,14 +180,12 @@ def note_pause(server: Path, start: float, end: float) -> None:
     What cannot be read is kept beside what takes its place.
     """
     before, error = _pauses(server)
-    if error:
-        if lacking(error):
-            raise error
-        kept = notes.put_by(server / PAUSES, at.ROOT)
-        say(f"{PAUSES} of {server.name} cannot be read, and is kept as {kept.name}: {error}")
+    if error and lacking(error):
+        raise error
     known = [(begin.timestamp(), until.timestamp()) for begin, until in before]
     now = [*(each for each in known if each[0] != start), (float(start), float(end))]
-    write(server / PAUSES, json.dumps([*now, _checksum(now)]))
+    text = json.dumps([*now, _checksum(now)])
+    write_instead(server / PAUSES, text, at.ROOT, error) if error else write(server / PAUSES, text)
 
 
 def _checked(text: str) -> list[tuple[float, float]]:
