@@ -135,13 +135,13 @@ def broken(*among: Path) -> list[Broken]:
     return [each for server in looked for each in _look(server) if isinstance(each, Broken)]
 
 
-def pauses(server: Path) -> list[tuple[datetime, datetime]]:
+def pauses(server: Path, *, wait: bool = True) -> list[tuple[datetime, datetime]]:
     """Return the times in which PostgreSQL was on another history, the earliest first: this one has nothing of them.
 
     Where they cannot be read, it is one from FORGOTTEN to when they were written, or to now where that cannot be seen:
     it may have been any time before.
     """
-    known, error = _pauses(server)
+    known, error = _pauses(server, wait=wait)
     if error:
         say(f"{PAUSES} of {server.name} cannot be read: {error}")
     return known
@@ -152,10 +152,10 @@ def pauses_damage(server: Path) -> str:
     return str(_pauses(server)[1] or "")
 
 
-def _pauses(server: Path) -> tuple[list[tuple[datetime, datetime]], Exception | None]:
+def _pauses(server: Path, *, wait: bool = True) -> tuple[list[tuple[datetime, datetime]], Exception | None]:
     path = server / PAUSES
     try:
-        said = _checked(notes.text(path))
+        said = _checked(notes.text(path, wait=wait))
         return [(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)) for start, end in said], None
     except FileNotFoundError:
         return [], None
@@ -175,7 +175,7 @@ class Pause(NamedTuple):
 
 
 def note_pause(server: Path, start: float, end: float) -> None:
-    """Note one more, in the place of one with the same start; raises OSError. start, end: time stamps.
+    """Note one more, or make one with the same start longer; raises OSError. start, end: time stamps.
 
     What cannot be read is kept beside what takes its place.
     """
@@ -183,7 +183,9 @@ def note_pause(server: Path, start: float, end: float) -> None:
     if error and lacking(error):
         raise error
     known = [(begin.timestamp(), until.timestamp()) for begin, until in before]
-    now = [*(each for each in known if each[0] != start), (float(start), float(end))]
+    start = datetime.fromtimestamp(start, UTC).timestamp()  # as it is read: to the microsecond
+    longest = max(float(end), *(until for begin, until in known if begin == start), 0.0)
+    now = [*(each for each in known if each[0] != start), (start, longest)]
     text = json.dumps([*now, _checksum(now)])
     write_instead(server / PAUSES, text, at.ROOT, error) if error else write(server / PAUSES, text)
 

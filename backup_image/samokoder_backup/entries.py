@@ -50,7 +50,9 @@ def entries() -> list[Entry]:
     """Return all backups, the oldest first."""
     bad = known_bad()
     looked = {server: wal.look(server) for server in catalogue.servers()}
-    found = [_entry(base, bad, looked.get(base.server)) for base in catalogue.bases()]
+    # Once, and without a wait: each scrape of the figures asks for it.
+    pauses = {server: catalogue.pauses(server, wait=False) for server in looked}
+    found = [_entry(base, bad, looked.get(base.server), pauses.get(base.server, [])) for base in catalogue.bases()]
     for copy in copies.of_every_kind():
         status = "bad" if copy.id in bad else "ahead" if copy.ahead else "good"
         found.append(Entry(copy.id, copy.kind, copy.finished, copy.bytes, status, None, None))
@@ -75,13 +77,14 @@ def known_bad() -> dict[str, str]:
     return {**state.bad(), **{each.id: each.why for each in broken()}}
 
 
-def _entry(base: Base, bad: Mapping[str, str], looked: wal.Look | None) -> Entry:
+def _entry(
+    base: Base, bad: Mapping[str, str], looked: wal.Look | None, pauses: list[tuple[datetime, datetime]]
+) -> Entry:
     try:
         start, to = base.end, chain(base, bad, looked).end
     except CannotError:
         return Entry(base.id, "base", base.end, base.bytes, "bad", None, None)
     status = "bad" if base.id in bad else "ahead" if base.ahead else "good" if base.noted.exists() else "unverified"
-    pauses = catalogue.pauses(base.server)
     without = tuple((max(begin, start), end) for begin, end in pauses if start < end and begin < to)
     return Entry(base.id, "base", base.end, base.bytes, status, start, to, without)
 

@@ -55,7 +55,8 @@ def successor(path: Path) -> Path:
 def put_by(path: Path, root: Path) -> Path:
     """Give what cannot be read a second name, or another one, before something new takes the first. Raises OSError.
 
-    Its `successor` is written before, since nothing may be left here by the first name. Somebody may be able to read it later. root: the folder of all backups, of whose files no copy goes off-site.
+    Its `successor` is written before, since nothing may be left here by the first name. Somebody may be able to read it
+    later. root: the folder of all backups, of whose files no copy goes off-site.
     """
     # Named by the file itself: where nothing new can be written, as on a full disk, each try gives the same name.
     kept = root / f"unread-{path.parent.name}-{path.name}-{path.lstat().st_ino}"

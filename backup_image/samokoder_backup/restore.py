@@ -262,8 +262,8 @@ def _not_behind(written: Mapping[str, float], earliest: float, made: float) -> d
     clock has no battery has such ones after each start, for the moment until its clock is set.
     """
     found: dict[str, float] = {}
-    for low, run in itertools.groupby(sorted(written), key=lambda name: written[name] < earliest):
-        stamps = {name: written[name] for name in run if not low or written[name] >= made}
+    for low, names in itertools.groupby(sorted(written), key=lambda name: written[name] < earliest):
+        stamps = {name: written[name] for name in names if not low or written[name] >= made}
         if stamps and not (low and max(stamps.values()) - min(stamps.values()) <= _UNSET.total_seconds()):
             found |= stamps
     return found

@@ -239,15 +239,15 @@ def waiting(server: Path) -> bool:
 def _known(server: Path) -> dict[str, str]:
     """Return the checksums that can be read: without one gzip's own still holds."""
     try:
-        return _ledger(server)
+        return _ledger(server, wait=False)  # PostgreSQL waits for each file
     except OSError as error:
         print(f"{_LEDGER} of {server.name} cannot be read, so it is not asked: {error}", file=sys.stderr)
         return {}
 
 
-def _ledger(server: Path) -> dict[str, str]:
+def _ledger(server: Path, *, wait: bool = True) -> dict[str, str]:
     try:
-        lines = notes.text(server / _LEDGER, errors="replace").splitlines()
+        lines = notes.text(server / _LEDGER, errors="replace", wait=wait).splitlines()
     except FileNotFoundError:
         return {}
     # A line that a crash has truncated, or a damaged one, is none; its file is noted again.

@@ -274,3 +274,42 @@ def test_a_disk_that_fails_once_makes_nothing_bad(home: Home, fails: Fails, monk
     monkeypatch.setattr(entries, "verify", verify)
     assert jobs.verify() is True, state.bad()
     assert json.loads((home.root / "state.json").read_text())["verify"]["bad"] == {}
+
+
+def test_pauses_that_cannot_be_read_cost_the_figures_one_look_and_no_wait(
+    home: Home, fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.base(home.ago(hours=5), 2)
+    wal.note(home.server())
+    catalogue.note_pause(home.server(), home.ago(days=5).timestamp(), home.ago(days=4).timestamp())
+    for name in (catalogue.PAUSES, "samokoder-wal.sha256"):
+        fails(home.server() / name, 99)
+    waits: list[float] = []
+    monkeypatch.setattr(notes, "_PAUSES", (0.3, 0.3))
+    monkeypatch.setattr("time.sleep", waits.append)
+    assert len(entries.entries()) == 2
+    assert waits == [0.0]
+    assert wal.fetch(home.server(), segment(2), home.root / "fetched") == 0
+    assert waits == [0.0, 0.0], "PostgreSQL waits for each file"
+
+
+def test_pauses_in_memory_are_noted_past_those_that_cannot_be_and_none_gets_shorter(home: Home) -> None:
+    start, end = home.ago(days=5).timestamp() + 0.1234567, home.ago(days=4).timestamp()
+    gone, spoilt = home.root / "barman" / "main-1-1", home.server("8000-1")
+    (spoilt / catalogue.PAUSES).mkdir()
+    catalogue.note_pause(home.server(), start, end)
+    running = service.Service(home.settings)
+    late = catalogue.Pause(home.server("7000-2"), start, end)
+    blocked = catalogue.Pause(spoilt, start, end)
+    running._pauses = [catalogue.Pause(gone, start, end), blocked, catalogue.Pause(home.server(), start, end - 9), late]
+    running._note_pauses()
+    assert running._pauses in ([blocked], []), "the others are noted"
+    assert [each[1].timestamp() for each in catalogue.pauses(home.server())] == [end]
+    assert len(catalogue.pauses(late.server)) == 1
+
+
+def test_a_name_that_cannot_be_written_leaves_no_older_one(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home.root / "attached").write_text("main-7000-2\n")
+    monkeypatch.setattr(barman, "write", full)
+    barman._note_attached(home.server())
+    assert barman._attached_last() == ""
