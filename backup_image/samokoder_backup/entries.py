@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from samokoder_backup import barman, catalogue, copies, state, wal
+from samokoder_backup import barman, catalogue, copies, retention, state, wal
 from samokoder_backup.catalogue import Base
 from samokoder_backup.copies import Copy
 from samokoder_backup.damage import Broken
@@ -57,14 +57,18 @@ def entries() -> list[Entry]:
         status = "bad" if copy.id in bad else "ahead" if copy.ahead else "good"
         found.append(Entry(copy.id, copy.kind, copy.finished, copy.bytes, status, None, None))
     found += [
-        Entry(each.id, each.kind, each.finished, each.bytes, "bad", None, None, note=_note(each)) for each in broken()
+        Entry(each.id, each.kind, each.finished, each.bytes, "bad", None, None, note=_note(each, bad))
+        for each in broken()
     ]
     return sorted(found, key=lambda entry: entry.finished)
 
 
-def _note(each: Broken) -> str:
-    kept = "its name is of a time to come, so its log goes where no good base backup needs it"
-    return kept if each.kind == "base" and each.ahead else ""
+def _note(each: Broken, bad: Mapping[str, str]) -> str:
+    if each.kind != "base" or not each.ahead or not each.files:
+        return ""
+    if retention.keeps_wal(each, catalogue.bases(each.files[0].parents[1]), bad):
+        return ""
+    return "its name is of a time to come, so its log goes where no good base backup needs it"
 
 
 def broken() -> list[Broken]:
