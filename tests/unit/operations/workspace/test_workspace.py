@@ -303,7 +303,9 @@ def test_what_a_provider_says_of_an_error_is_shown_without_secrets(clone: Path, 
     assert "no login with <samokoder:SMTP_PASSWORD>" in str(failed.value), "it goes to a log of CI, or to JSON"
 
 
-TWO_SUMS = LEAKS.partition("else:")[0] + """
+TWO_SUMS = (
+    LEAKS.partition("else:")[0]
+    + """
 else:
     import pathlib, time
     print("Previewing\\nDiagnostics:\\n  warning: mail-pass-word\\n    Resources:\\n  of mail-pass-word", flush=True)
@@ -315,6 +317,7 @@ else:
         time.sleep(0.02)
     print("Diagnostics:\\n  error: mail-pass-word\\nResources:\\n    + 1 created", flush=True)
 """
+)
 
 
 def test_an_update_is_shown_while_it_lasts_although_its_preview_had_a_warning(clone: Path) -> None:
