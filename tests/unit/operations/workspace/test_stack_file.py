@@ -148,7 +148,7 @@ def test_two_merges_into_one_mapping_are_no_key_twice() -> None:
 def test_a_key_that_is_there_twice_is_told_before_a_file_is_changed() -> None:
     text = "config:\n  samokoder:api: {image: a}\n  samokoder:api: {image: b}\n"
 
-    with pytest.raises(ProjectError, match=r'^The stack file, line 3: found duplicate key "samokoder:api"\.$'):
+    with pytest.raises(ProjectError, match="has a key twice: samokoder:api in the lines 2 and 3"):
         stack_text.edited(text, lambda config: config.clear())
 
 
