@@ -18,7 +18,7 @@ from operations.clone import YES_VARIABLE
 from operations.delivery import good_metrics, history, red_checks, runner
 from operations.engine import registry
 from operations.errors import ProjectError
-from operations.workspace import backend, lock, pulumi_state, stack_file
+from operations.workspace import backend, kept_secrets, lock, pulumi_state, stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from stack.monitoring.metrics import Kind
@@ -223,6 +223,8 @@ class CommitDeploy:
         self.say(f"{name} of {clone}")
         # The person who approved the job has seen what changes, and CI has no terminal to ask at.
         variables = {**self.workspace.variables, "ENV": self.workspace.environment, YES_VARIABLE: "1"}
+        if clone != self._root:
+            variables.pop(kept_secrets.VARIABLE, None)  # it is meant for this commit, and an older one has another key
         if place := self.workspace.backend().url:
             variables[backend.VARIABLE] = place  # an older commit's Pulumi.yaml may not name it
         path = clone / "bootstrap" if program == "bootstrap" else clone / ".venv" / "bin" / program

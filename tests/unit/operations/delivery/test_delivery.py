@@ -32,7 +32,7 @@ BOOTSTRAP = """#!/bin/sh
 mkdir -p .venv/bin
 cat >.venv/bin/samokoder <<END
 #!/bin/sh
-echo "$(cat version) $ENV \\$* \\$PULUMI_BACKEND_URL \\$SAMOKODER_LOCK" >>"\\$CALLS"
+echo "$(cat version) $ENV \\$* \\$PULUMI_BACKEND_URL \\$SAMOKODER_LOCK \\$OTHER_KEY" >>"\\$CALLS"
 case "$(cat version) \\$1" in *bad-\\$1*) exit 1 ;; esac
 END
 chmod +x .venv/bin/samokoder
@@ -230,6 +230,32 @@ def test_there_is_no_way_back_over_a_rotated_secret(clone: Clone) -> None:
     back = way_back(clone.folder, "staging", good=good, current=current)
     assert not back.commit, "the old password would come back, and the servers no longer know it"
     assert "rotated" in back.why
+
+
+@pytest.mark.parametrize(
+    "key", ["secretKey", "appSecretKey", "postgresSuperuserPassword", "backupEncryptionKey", "appSecretKeyForm"]
+)
+def test_there_is_no_way_back_over_another_configured_key(clone: Clone, key: str) -> None:
+    values = ("text", "fernet") if key.endswith("Form") else ("{secure: v1:a}", "{secure: v1:b}")
+    good, current = (clone.commit(each, config=f"config:\n  samokoder:{key}: {each}\n") for each in values)
+    back = way_back(clone.folder, "staging", good=good, current=current)
+    assert not back.commit, "what is stored meanwhile could not be opened, or a leaked key would be good again"
+    assert f"samokoder:{key}" in back.why
+    same = clone.commit("same", config=f"config:\n  samokoder:{key}: {values[1]}\n")
+    assert way_back(clone.folder, "staging", good=current, current=same).commit == current
+
+
+def test_the_key_that_a_deploy_may_change_is_not_one_that_going_back_may(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER_KEY", "secret-key")
+    good = clone.commit("one")
+    clone.commit("bad-smoke")
+    with pytest.raises(ProjectError, match="again, which is good"):
+        deploy(clone, Pulumi(good=good))
+    lines = (clone.folder / "calls").read_text().splitlines()
+    meant = {line.split()[0]: line.endswith(" secret-key") for line in lines if " up " in line}
+    assert meant == {"bad-smoke": True, "one": False}, "the older commit's key would be taken without a word"
 
 
 def test_an_older_commit_than_the_good_one_is_refused_before_anything_changes(clone: Clone) -> None:
