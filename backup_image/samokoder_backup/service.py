@@ -143,9 +143,11 @@ class Service:
     def _note_pauses(self) -> None:
         for pause in list(self._pauses):
             with contextlib.suppress(OSError):
-                if pause.server.is_dir():  # else retention removed all of the history
-                    catalogue.note_pause(*pause)
-                    say("a pause is noted now that could not be before")
+                # Its folder may have another name since a gap; without any, retention removed all of the history.
+                for server in catalogue.histories():
+                    if server == pause.server or server.name.startswith(f"{pause.server.name}-"):
+                        catalogue.note_pause(server, pause.start, pause.end)
+                        say("a pause is noted now that could not be before")
                 self._pauses.remove(pause)
 
     def _follow(self, server: Path) -> bool:

@@ -116,6 +116,9 @@ class CommitDeploy:
             self.say(f"There is no way back: {back.why}.")
         noted_red = tags.get(red_checks.TAG, "")
         red_before = self._red_before(good=good, last=last, current=current, noted=noted_red, junit=junit)
+        # `up` would refuse this. That would count as a fault here, and an older program, which the way back runs, may
+        # not refuse it: it would put the key of its own file in the place of the one in use.
+        kept_secrets.refuse_others(self.workspace, self.run, self.run.deployment())
         # Noted before anything changes, because a deploy that was begun counts even if it does not end.
         self._note(LAST_COMMIT, current)
         own = self._own(current)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from host.progress import Reporter
 from operations.clone import typed
+from operations.engine.redaction import without
 from operations.errors import ProjectError, PulumiFailedError
 from operations.workspace import backend as places
 from operations.workspace import pulumi_state, stack_file, state_room
 from operations.workspace.backend import Backend
-from operations.workspace.every_secret import without_secrets
+from operations.workspace.every_secret import known_secrets, without_secrets
 from operations.workspace.pulumi_process import communicate, ends_with, follow, interruptible, sigint_not_ignored
 from operations.workspace.stack_file import Document
 
@@ -106,9 +107,12 @@ class PulumiRun:
     def _followed(self, process: subprocess.Popen[str], show: Callable[[str], None]) -> tuple[str, str]:
         """Show the lines of a Pulumi as they come, and its errors together, without secrets; return both streams."""
         told: list[str] = []
+        secrets: dict[str, str] = {}
 
         def tell() -> None:
-            for line in without_secrets(self, "\n".join(told)).splitlines() if told else ():
+            if told:
+                secrets.update(known_secrets(self))
+            for line in without(secrets, "\n".join(told)).splitlines():
                 show(line)
             told.clear()
 
@@ -119,7 +123,7 @@ class PulumiRun:
             if told or line.strip() == _DIAGNOSTICS:
                 told.append(line)
             else:
-                show(line)
+                show(without(secrets, line))  # an error may contain a line that looks like the end of the errors
 
         try:
             with interruptible(process):
@@ -158,7 +162,8 @@ class PulumiRun:
             self.pulumi(*words, capture=True)
         except PulumiFailedError as error:
             # Pulumi makes the stack before it asks the secrets provider, whose refusal must not be lost.
-            if "already exists" not in str(error) or self.stack not in self.stacks():
+            taken = any(words in str(error) for words in ("already exists", "currently locked"))
+            if not taken or self.stack not in self.stacks():
                 raise
             return True
         return False

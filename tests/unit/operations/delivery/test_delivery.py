@@ -170,6 +170,26 @@ def test_a_state_that_moved_while_a_deploy_waited_for_the_lock_is_not_written_to
     assert not clone.calls()
 
 
+def test_a_commit_with_another_key_than_the_one_in_use_is_not_even_begun(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = clone.commit("one")
+    clone.commit("another key")
+    pulumi = Pulumi(good)
+    asked: list[object] = []
+
+    def refuse(_workspace: Workspace, _run: object, deployment: object) -> None:
+        asked.append(deployment)
+        raise ProjectError("Pulumi.staging.yaml changes which secret is in use, so nothing was changed")
+
+    monkeypatch.setattr("operations.workspace.kept_secrets.refuse_others", refuse)
+    with pytest.raises(ProjectError, match="nothing was changed"):
+        deploy(clone, pulumi)
+    assert asked == [pulumi.deployment()]
+    assert not clone.calls(), "a refused `up` would have an older program go back, which puts its own key in place"
+    assert pulumi.noted[commit_deploy.LAST_COMMIT] == ""
+
+
 def test_a_good_commit_is_deployed_and_noted(clone: Clone) -> None:
     commit, pulumi = clone.commit("one"), Pulumi()
     assert "good" in deploy(clone, pulumi)
