@@ -35,7 +35,7 @@ TAKES.sbom := OUT
 TAKES.newcomer := IMAGE
 NO_ARGS := help bootstrap lint newcomer docs coverage bench
 # Variables of the environment that may stand behind `make` too: no goal reads them, but the programs do.
-ANYWHERE := ENV OFFLINE THEN SAMOKODER_% PULUMI_% DOCKER_% AWS_%
+ANYWHERE := ENV OFFLINE THEN SAMOKODER_% PULUMI_% DOCKER_% AWS_% UV_% %_PROXY %_proxy
 TAKEN := $(sort $(foreach name,$(filter TAKES.%,$(.VARIABLES)),$($(name))) ARGS)
 TYPED := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(if $(value $(name)),$(name))))
 

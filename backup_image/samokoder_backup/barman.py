@@ -7,6 +7,7 @@ before somebody began with an empty volume, stays restorable beside what is back
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -167,6 +168,8 @@ def _note_attached(server: Path) -> None:
             write(at.ROOT / _ATTACHED, f"{server.name}\n")
     except OSError as error:  # until it is noted, a pause that was none may be
         say(f"{_ATTACHED} cannot be written: {error}")
+        with contextlib.suppress(OSError):  # the name of another history would say that no pause was
+            (at.ROOT / _ATTACHED).unlink(missing_ok=True)
 
 
 def _note_pause(server: Path) -> tuple[catalogue.Pause, ...]:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from samokoder_backup import clock, damage, notes, wal
 from samokoder_backup import settings as at
 from samokoder_backup.damage import Broken
-from samokoder_backup.process import BackupError, checksum, lacking, say, sha256, sync, write
+from samokoder_backup.process import BackupError, checksum, lacking, say, sha256, sync, write, write_instead
 
 _SERVER = re.compile(r"main-\d+-\d+(-\d{8}T\d{6}Z)?")
 STAMP = "%Y%m%dT%H%M%S"
@@ -135,13 +135,13 @@ def broken(*among: Path) -> list[Broken]:
     return [each for server in looked for each in _look(server) if isinstance(each, Broken)]
 
 
-def pauses(server: Path) -> list[tuple[datetime, datetime]]:
+def pauses(server: Path, *, wait: bool = True) -> list[tuple[datetime, datetime]]:
     """Return the times in which PostgreSQL was on another history, the earliest first: this one has nothing of them.
 
     Where they cannot be read, it is one from FORGOTTEN to when they were written, or to now where that cannot be seen:
     it may have been any time before.
     """
-    known, error = _pauses(server)
+    known, error = _pauses(server, wait=wait)
     if error:
         say(f"{PAUSES} of {server.name} cannot be read: {error}")
     return known
@@ -152,10 +152,10 @@ def pauses_damage(server: Path) -> str:
     return str(_pauses(server)[1] or "")
 
 
-def _pauses(server: Path) -> tuple[list[tuple[datetime, datetime]], Exception | None]:
+def _pauses(server: Path, *, wait: bool = True) -> tuple[list[tuple[datetime, datetime]], Exception | None]:
     path = server / PAUSES
     try:
-        said = _checked(notes.text(path))
+        said = _checked(notes.text(path, wait=wait))
         return [(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)) for start, end in said], None
     except FileNotFoundError:
         return [], None
@@ -175,19 +175,19 @@ class Pause(NamedTuple):
 
 
 def note_pause(server: Path, start: float, end: float) -> None:
-    """Note one more, in the place of one with the same start; raises OSError. start, end: time stamps.
+    """Note one more, or make one with the same start longer; raises OSError. start, end: time stamps.
 
     What cannot be read is kept beside what takes its place.
     """
     before, error = _pauses(server)
-    if error:
-        if lacking(error):
-            raise error
-        kept = notes.put_by(server / PAUSES, at.ROOT)
-        say(f"{PAUSES} of {server.name} cannot be read, and is kept as {kept.name}: {error}")
+    if error and lacking(error):
+        raise error
     known = [(begin.timestamp(), until.timestamp()) for begin, until in before]
-    now = [*(each for each in known if each[0] != start), (float(start), float(end))]
-    write(server / PAUSES, json.dumps([*now, _checksum(now)]))
+    start = datetime.fromtimestamp(start, UTC).timestamp()  # as it is read: to the microsecond
+    longest = max(float(end), *(until for begin, until in known if begin == start), 0.0)
+    now = [*(each for each in known if each[0] != start), (start, longest)]
+    text = json.dumps([*now, _checksum(now)])
+    write_instead(server / PAUSES, text, at.ROOT, error) if error else write(server / PAUSES, text)
 
 
 def _checked(text: str) -> list[tuple[float, float]]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from samokoder_backup import barman, catalogue, copies, state, wal
+from samokoder_backup import barman, catalogue, copies, retention, state, wal
 from samokoder_backup.catalogue import Base
 from samokoder_backup.copies import Copy
 from samokoder_backup.damage import Broken
@@ -50,19 +50,25 @@ def entries() -> list[Entry]:
     """Return all backups, the oldest first."""
     bad = known_bad()
     looked = {server: wal.look(server) for server in catalogue.servers()}
-    found = [_entry(base, bad, looked.get(base.server)) for base in catalogue.bases()]
+    # Once, and without a wait: each scrape of the figures asks for it.
+    pauses = {server: catalogue.pauses(server, wait=False) for server in looked}
+    found = [_entry(base, bad, looked.get(base.server), pauses.get(base.server, [])) for base in catalogue.bases()]
     for copy in copies.of_every_kind():
         status = "bad" if copy.id in bad else "ahead" if copy.ahead else "good"
         found.append(Entry(copy.id, copy.kind, copy.finished, copy.bytes, status, None, None))
     found += [
-        Entry(each.id, each.kind, each.finished, each.bytes, "bad", None, None, note=_note(each)) for each in broken()
+        Entry(each.id, each.kind, each.finished, each.bytes, "bad", None, None, note=_note(each, bad))
+        for each in broken()
     ]
     return sorted(found, key=lambda entry: entry.finished)
 
 
-def _note(each: Broken) -> str:
-    kept = "its name is of a time to come, so its log goes where no good base backup needs it"
-    return kept if each.kind == "base" and each.ahead else ""
+def _note(each: Broken, bad: Mapping[str, str]) -> str:
+    if each.kind != "base" or not each.ahead or not each.files:
+        return ""
+    if retention.keeps_wal(each, catalogue.bases(each.files[0].parents[1]), bad):
+        return ""
+    return "its name is of a time to come, so its log goes where no good base backup needs it"
 
 
 def broken() -> list[Broken]:
@@ -75,13 +81,14 @@ def known_bad() -> dict[str, str]:
     return {**state.bad(), **{each.id: each.why for each in broken()}}
 
 
-def _entry(base: Base, bad: Mapping[str, str], looked: wal.Look | None) -> Entry:
+def _entry(
+    base: Base, bad: Mapping[str, str], looked: wal.Look | None, pauses: list[tuple[datetime, datetime]]
+) -> Entry:
     try:
         start, to = base.end, chain(base, bad, looked).end
     except CannotError:
         return Entry(base.id, "base", base.end, base.bytes, "bad", None, None)
     status = "bad" if base.id in bad else "ahead" if base.ahead else "good" if base.noted.exists() else "unverified"
-    pauses = catalogue.pauses(base.server)
     without = tuple((max(begin, start), end) for begin, end in pauses if start < end and begin < to)
     return Entry(base.id, "base", base.end, base.bytes, status, start, to, without)
 

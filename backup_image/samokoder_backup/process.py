@@ -19,6 +19,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from samokoder_backup import notes
+
 
 class BackupError(Exception):
     """Something did not work; the message is for a person."""
@@ -127,6 +129,25 @@ def write(path: Path, text: str) -> None:
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def write_instead(path: Path, text: str, root: Path, why: object) -> None:
+    """Write a file in the place of one that cannot be read, and is kept; raises OSError. root: the backups' folder.
+
+    Killed at any moment it leaves the old one, or the new one, to be read.
+    """
+    new = notes.successor(path)
+    write(new, text)
+    try:
+        kept = notes.put_by(path, root)
+        say(f"{path.name} of {path.parent.name} cannot be read, and is kept as {kept.name}: {why}")
+    except FileNotFoundError:
+        pass  # nothing is left to be kept
+    except OSError:
+        new.unlink()
+        raise
+    new.replace(path)
     sync(path.parent)
 
 

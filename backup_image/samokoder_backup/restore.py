@@ -35,6 +35,9 @@ _BEHIND = timedelta(days=1)
 _IMPOSSIBLE = timedelta(days=30)
 """So far below those before it a stamp of WAL is no right one, if later ones come up to them again."""
 
+_UNSET = timedelta(minutes=10)
+"""So long may a host's clock be behind after its start."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
@@ -240,9 +243,9 @@ def _is_of(base: Base, moment: str, stop: server.Stop | None, *, managed: bool) 
     written = {name: when for name, when in wal.look(base.server).written.items() if name[:8] == stop.segment[:8]}
     # A clock that was behind once, by more than all that is known of this history, says nothing of the change.
     before = [written[name] for name in sorted(written) if name < stop.segment]
-    # Any later than the cluster itself may be the right one: also these were all stamped by a clock that was ahead.
-    earliest = min((base.end - _BEHIND).timestamp(), _earliest(before), base.made)
-    after = [when for name, when in written.items() if name >= stop.segment and when >= earliest]
+    earliest = min((base.end - _BEHIND).timestamp(), _earliest(before))
+    right = _not_behind(written, earliest, base.made)
+    after = [when for name, when in right.items() if name >= stop.segment]
     if after and stop.change - (first := datetime.fromtimestamp(min(after), UTC)) > _CLOCKS[managed]:
         raise CannotError(
             f"{moment} cannot be reached from {base.id}: a clock was ahead when a change was stamped "
@@ -250,6 +253,20 @@ def _is_of(base: Base, moment: str, stop: server.Stop | None, *, managed: bool) 
             f"{first.isoformat(sep=' ')}, so what was restored may be an older state. Name a moment after the first "
             "base backup that was made by the right clock since, or a dump; or restore the latest moment"
         )
+
+
+def _not_behind(written: Mapping[str, float], earliest: float, made: float) -> dict[str, float]:
+    """Return the stamps of a history's WAL files but for those of a clock that was behind. made: when the cluster was.
+
+    A lower one than the earliest may be right, for a clock that was ahead may have stamped all before. But a host whose
+    clock has no battery has such ones after each start, for the moment until its clock is set.
+    """
+    found: dict[str, float] = {}
+    for low, names in itertools.groupby(sorted(written), key=lambda name: written[name] < earliest):
+        stamps = {name: written[name] for name in names if not low or written[name] >= made}
+        if stamps and not (low and max(stamps.values()) - min(stamps.values()) <= _UNSET.total_seconds()):
+            found |= stamps
+    return found
 
 
 def _earliest(stamps: list[float]) -> float:

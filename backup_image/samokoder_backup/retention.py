@@ -107,14 +107,14 @@ def _is_wal_free(base: Base, bad: Collection[str]) -> bool:
     goes with a later base backup.
     """
     others = [each for each in bases(base.server) if each.id != base.id]
-    if catalogue.is_apart(base) or any(_keeps_wal(each, others, bad) for each in catalogue.broken(base.server)):
+    if catalogue.is_apart(base) or any(keeps_wal(each, others, bad) for each in catalogue.broken(base.server)):
         return False
     seen = [each for each in others if each.id > base.id and not catalogue.is_apart(each)]
     end = min(seen, key=lambda each: each.id).begin_wal if seen else base.begin_wal
     return all(each.begin_wal >= end for each in others)
 
 
-def _keeps_wal(each: Broken, others: Sequence[Base], bad: Collection[str]) -> bool:
+def keeps_wal(each: Broken, others: Sequence[Base], bad: Collection[str]) -> bool:
     """Tell whether one that cannot be read keeps all WAL, since it may be mended. others: those that can be read.
 
     One with a name of a time to come would keep it until then, and the disk would fill up: once a good one takes its

@@ -119,7 +119,8 @@ class Service:
     def _attach(self) -> Path:
         with self._attaching:
             self._server, unmarked, pauses = barman.attach(self._settings)
-            self._pauses += pauses
+            again = {each[:2] for each in pauses}
+            self._pauses = [*(each for each in self._pauses if each[:2] not in again), *pauses]
             if unmarked and unmarked != self._unmarked:
                 say(f"PostgreSQL keeps its mark: {unmarked}")
             self._unmarked = unmarked
@@ -140,11 +141,14 @@ class Service:
                 self._attaching.release()
 
     def _note_pauses(self) -> None:
-        with contextlib.suppress(OSError):
-            while self._pauses:
-                catalogue.note_pause(*self._pauses[0])
-                del self._pauses[0]
-                say("a pause is noted now that could not be before")
+        for pause in list(self._pauses):
+            with contextlib.suppress(OSError):
+                # Its folder may have another name since a gap; without any, retention removed all of the history.
+                for server in catalogue.histories():
+                    if server == pause.server or server.name.startswith(f"{pause.server.name}-"):
+                        catalogue.note_pause(server, pause.start, pause.end)
+                        say("a pause is noted now that could not be before")
+                self._pauses.remove(pause)
 
     def _follow(self, server: Path) -> bool:
         """Run the receiver to its end; tell whether PostgreSQL no longer has what it asked for."""

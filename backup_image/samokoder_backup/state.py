@@ -11,7 +11,7 @@ from typing import Any
 
 from samokoder_backup import clock, notes
 from samokoder_backup import settings as at
-from samokoder_backup.process import BackupError, exclusive, lacking, say, sealed, unsealed, write
+from samokoder_backup.process import BackupError, exclusive, lacking, say, sealed, unsealed, write, write_instead
 
 Known = dict[str, dict[str, Any]]
 
@@ -91,12 +91,10 @@ def record(name: str, values: Mapping[str, Any]) -> None:
         try:
             with exclusive(at.ROOT / ".state.lock", brief=True, seconds=_LOCK_SECONDS):
                 kept, error = _kept()
-                if error:
-                    if lacking(error):
-                        raise error
-                    beside = notes.put_by(at.ROOT / _FILE, at.ROOT)
-                    say(f"{_FILE} cannot be read, and is kept as {beside.name}: {error}")
-                write(at.ROOT / _FILE, sealed(_remembered(name, values, kept)))
+                if error and lacking(error):
+                    raise error
+                path, text = at.ROOT / _FILE, sealed(_remembered(name, values, kept))
+                write_instead(path, text, at.ROOT, error) if error else write(path, text)
                 _memory.clear()
                 _beside.clear()
         except OSError as error:

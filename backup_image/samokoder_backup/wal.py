@@ -239,15 +239,15 @@ def waiting(server: Path) -> bool:
 def _known(server: Path) -> dict[str, str]:
     """Return the checksums that can be read: without one gzip's own still holds."""
     try:
-        return _ledger(server)
+        return _ledger(server, wait=False)  # PostgreSQL waits for each file
     except OSError as error:
         print(f"{_LEDGER} of {server.name} cannot be read, so it is not asked: {error}", file=sys.stderr)
         return {}
 
 
-def _ledger(server: Path) -> dict[str, str]:
+def _ledger(server: Path, *, wait: bool = True) -> dict[str, str]:
     try:
-        lines = notes.text(server / _LEDGER, errors="replace").splitlines()
+        lines = notes.text(server / _LEDGER, errors="replace", wait=wait).splitlines()
     except FileNotFoundError:
         return {}
     # A line that a crash has truncated, or a damaged one, is none; its file is noted again.
@@ -259,24 +259,23 @@ def note(server: Path, changed: Iterable[str] = ()) -> None:
 
     changed: files that had another checksum at the last verification. Raises OSError.
     """
-    from samokoder_backup.process import lacking, write  # noqa: PLC0415 - PostgreSQL waits for each start of this module
+    from samokoder_backup.process import lacking, write, write_instead  # noqa: PLC0415 - PostgreSQL waits for each start of this module
 
     files = {path.name: path for path in archived(server)}
     try:
-        known, readable = _ledger(server), True
+        known, unread = _ledger(server), None
     except OSError as error:
         if lacking(error):
             raise  # the checksums are there, and are read the next time
-        kept = notes.put_by(server / _LEDGER, server.parents[1])
-        print(f"{_LEDGER} of {server.name} cannot be read, and is kept as {kept.name}: {error}", file=sys.stderr)
-        known, readable = {}, False  # each file that gzip finds whole is noted again
+        known, unread = {}, error  # each file that gzip finds whole is noted again
     found = {name: _digest(files[name]) for name in files.keys() - known.keys()}
     # Where a checksum is lost, what verification found is the only thing that is known of its file.
     found |= dict.fromkeys(found.keys() & set(changed), _NO_CHECKSUM)
     new = {name: digest for name, digest in found.items() if digest}
-    if new or not readable or known.keys() - files.keys():
+    if new or unread or known.keys() - files.keys():
         there = {name: digest for name, digest in known.items() if name in files}
-        write(server / _LEDGER, "".join(f"{digest}  {name}\n" for name, digest in (there | new).items()))
+        text = "".join(f"{digest}  {name}\n" for name, digest in (there | new).items())
+        write_instead(server / _LEDGER, text, server.parents[1], unread) if unread else write(server / _LEDGER, text)
 
 
 def _digest(path: Path) -> str:

@@ -18,7 +18,7 @@ from operations.clone import YES_VARIABLE
 from operations.delivery import good_metrics, history, red_checks, runner
 from operations.engine import registry
 from operations.errors import ProjectError
-from operations.workspace import backend, lock, pulumi_state, stack_file
+from operations.workspace import backend, kept_secrets, lock, pulumi_state, stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from stack.monitoring.metrics import Kind
@@ -116,6 +116,9 @@ class CommitDeploy:
             self.say(f"There is no way back: {back.why}.")
         noted_red = tags.get(red_checks.TAG, "")
         red_before = self._red_before(good=good, last=last, current=current, noted=noted_red, junit=junit)
+        # `up` would refuse this. That would count as a fault here, and an older program, which the way back runs, may
+        # not refuse it: it would put the key of its own file in the place of the one in use.
+        kept_secrets.refuse_others(self.workspace, self.run, self.run.deployment())
         # Noted before anything changes, because a deploy that was begun counts even if it does not end.
         self._note(LAST_COMMIT, current)
         own = self._own(current)
@@ -223,6 +226,8 @@ class CommitDeploy:
         self.say(f"{name} of {clone}")
         # The person who approved the job has seen what changes, and CI has no terminal to ask at.
         variables = {**self.workspace.variables, "ENV": self.workspace.environment, YES_VARIABLE: "1"}
+        if clone != self._root:
+            variables.pop(kept_secrets.VARIABLE, None)  # it is meant for this commit, and an older one has another key
         if place := self.workspace.backend().url:
             variables[backend.VARIABLE] = place  # an older commit's Pulumi.yaml may not name it
         path = clone / "bootstrap" if program == "bootstrap" else clone / ".venv" / "bin" / program

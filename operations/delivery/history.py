@@ -41,12 +41,21 @@ def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBac
     root: the clone, with its whole history. good: the last good commit, empty for none. Everybody who may write the
     state can name a good commit, and its program runs with all secrets, so it must have been the head of this branch.
     There is no way back past a rotation of a secret (the old value would come back, and nothing accepts it any more),
-    nor to a program that would delete a protected secret, nor past a new version of a part that keeps data, if the
-    older one cannot read it (a major one; of Redis also a minor one). Migrations are no obstacle, as they only add.
+    nor past another configured one, nor to a program that would delete a protected secret, nor past a new version of a
+    part that keeps data, if the older one cannot read it (a major one; of Redis also a minor one). Migrations are no
+    obstacle, as they only add.
     """
     if why := _no_good_commit(root, environment, good=good, current=current):
         return WayBack(commit="", why=why)
     before, now = (stack_config(root, commit, environment) for commit in (good, current))
+    # Values are compared encrypted, so one that was only encrypted anew counts as another.
+    configured = (generated.configured for generated in GENERATED.values() if generated.configured)
+    for field in (*configured, "app_secret_key_form"):
+        if before.get(key_of(field)) != now.get(key_of(field)):
+            return WayBack(
+                commit="",
+                why=f"{key_of(field)} is another one since {good[:12]}: going back would take the one in use away",
+            )
     for field in ("rotation", "rotating"):
         if before.get(key_of(field)) != now.get(key_of(field)):
             return WayBack(

@@ -32,6 +32,8 @@ class LineFilter:
         text = line.strip()
         if text == "Diagnostics:":
             self._in_diagnostics = True
+        if line.rstrip() == "Resources:":
+            self._in_diagnostics = self._in_traceback = False  # an update follows its preview
         if self._left_out(line, text) or (not text and self._blank):
             return
         self._blank = not text

@@ -25,15 +25,16 @@ def every_secret(run: PulumiRun) -> dict[str, str]:
 
 
 def without_secrets(run: PulumiRun, text: str) -> str:
-    """Return a text of Pulumi or of a provider without secrets.
+    """Return a text of Pulumi or of a provider without secrets."""
+    return without(known_secrets(run), text)
 
-    Where the state cannot be opened, Pulumi did not open it either, so only the secrets of its variables are replaced.
-    """
+
+def known_secrets(run: PulumiRun) -> dict[str, str]:
+    """Return what is to be replaced: where the state cannot be opened now, the secrets of Pulumi's variables alone."""
     try:
-        secrets = every_secret(run)
-    except (ProjectError, ValueError):
-        secrets = in_every_form(_of_variables(run.variables))
-    return without(secrets, text)
+        return every_secret(run)
+    except (OSError, ProjectError, ValueError):
+        return in_every_form(_of_variables(run.variables))
 
 
 def _of_variables(variables: Mapping[str, str]) -> dict[str, str]:

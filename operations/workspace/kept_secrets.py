@@ -48,6 +48,8 @@ def refuse_others(workspace: Workspace, run: PulumiRun, deployment: Mapping[str,
                 else _told(workspace, secret, there[label(secret)])
             )
         ),
+        # The state notes what an `up` has begun with, also where it ended before API and worker had it.
+        "In use is the one of the last `up`, also of one that failed: API and worker may still have the one before.",
         f"To change over all the same: {up_with(workspace, [*meant, *map(label, others)])}",
     ]
     raise ProjectError("\n".join(lines))

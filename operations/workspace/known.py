@@ -161,13 +161,13 @@ def note(workspace: Workspace) -> None:
 def was_production(workspace: Workspace) -> bool:
     """Tell whether the last `up` was of a production, by this clone's note or by the state, whatever the file says now.
 
-    False where there is no state, and where this clone has no note and nobody can reach the state.
+    False where there is no state, and where this clone has no note and nobody can reach or read the state.
     """
     if _noted(workspace).get("production"):
         return True
     try:
         return pulumi_state.is_production(workspace.deployment())
-    except (ProjectError, PermissionError):
+    except (ProjectError, OSError, ValueError, KeyError):
         return False
 
 
@@ -240,7 +240,8 @@ def _without_settings(workspace: Workspace) -> Workspace:
     Another secrets provider is read from the lines of the broken file, because the state is read by it.
     """
     text = workspace.committed_file.read_text(encoding="utf-8", errors="replace")
-    found = {key: set(re.findall(rf"^{key}: *(\S+) *$", text, re.MULTILINE)) for key in _PROVIDER}
+    line = r"""^%s: *["']?([^\s"']+)["']? *(?:#.*)?$"""
+    found = {key: set(re.findall(line % key, text, re.MULTILINE)) for key in _PROVIDER}
     document = {key: values.pop() for key, values in found.items() if len(values) == 1}
     folder = workspace.folder / "unread"
     text = stack_file.dump({**document, "config": {_NO_SETTINGS: True}}, source="the state")

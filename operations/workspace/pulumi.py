@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from host.progress import Reporter
 from operations.clone import typed
+from operations.engine.redaction import without
 from operations.errors import ProjectError, PulumiFailedError
 from operations.workspace import backend as places
 from operations.workspace import pulumi_state, stack_file, state_room
 from operations.workspace.backend import Backend
-from operations.workspace.every_secret import without_secrets
+from operations.workspace.every_secret import known_secrets, without_secrets
 from operations.workspace.pulumi_process import communicate, ends_with, follow, interruptible, sigint_not_ignored
 from operations.workspace.stack_file import Document
 
@@ -31,7 +32,9 @@ UPDATES = frozenset({"up", "update", "watch"})
 """Commands of Pulumi that make what is on the engine as the program has it."""
 _RUNS_PROVIDERS = CHANGES | {"preview"}
 _DIAGNOSTICS = "Diagnostics:"
-"""The line after which Pulumi repeats all errors and warnings, at the end of its output."""
+"""The line after which Pulumi repeats all errors and warnings, at the end of a preview and of an update."""
+_RESOURCES = "Resources:"
+"""The line that ends them; in an error's own text a line is indented."""
 _SAY_EVERY_SECONDS = 10.0
 
 
@@ -66,7 +69,7 @@ class PulumiRun:
         """Run one Pulumi command on this stack. Its output goes where ours goes.
 
         capture: return both streams in the result in place of showing them. show: gets each line of both streams, the
-        errors at their end without secrets.
+        errors that Pulumi sums up without secrets.
         given: its standard input, for a secret, which must not be in a command line; its output is then captured.
         Raises PulumiFailedError when it fails and `check` is on, ProjectError where the disk is too full for an update
         or where the command would change a state that has been moved away since. An interruption reaches Pulumi, and
@@ -102,21 +105,31 @@ class PulumiRun:
         return subprocess.CompletedProcess(list(words), process.returncode, out or "", err or "")
 
     def _followed(self, process: subprocess.Popen[str], show: Callable[[str], None]) -> tuple[str, str]:
-        """Show the lines of a Pulumi as they come, and its errors without secrets at its end; return both streams."""
+        """Show the lines of a Pulumi as they come, and its errors together, without secrets; return both streams."""
         told: list[str] = []
+        secrets: dict[str, str] = {}
+
+        def tell() -> None:
+            if told:
+                secrets.update(known_secrets(self))
+            for line in without(secrets, "\n".join(told)).splitlines():
+                show(line)
+            told.clear()
 
         def passed_on(line: str) -> None:
+            # An `up` previews first, so an update of many minutes may follow the first warnings.
+            if line.rstrip() == _RESOURCES:
+                tell()
             if told or line.strip() == _DIAGNOSTICS:
                 told.append(line)
             else:
-                show(line)
+                show(without(secrets, line))  # an error may contain a line that looks like the end of the errors
 
         try:
             with interruptible(process):
                 return follow(process, passed_on)
         finally:
-            for line in without_secrets(self, "\n".join(told)).splitlines() if told else ():
-                show(line)
+            tell()
 
     def in_clone(self) -> PulumiRun:
         """Return the same Pulumi, run on the committed stack file: for a person's own `pulumi config set`."""
@@ -147,8 +160,10 @@ class PulumiRun:
         """Make the stack by these words; return whether another run has made it meanwhile."""
         try:
             self.pulumi(*words, capture=True)
-        except PulumiFailedError:
-            if self.stack not in self.stacks():
+        except PulumiFailedError as error:
+            # Pulumi makes the stack before it asks the secrets provider, whose refusal must not be lost.
+            taken = any(words in str(error) for words in ("already exists", "currently locked"))
+            if not taken or self.stack not in self.stacks():
                 raise
             return True
         return False

@@ -150,6 +150,9 @@ def _twice(node: yaml.Node | None, path: str, seen: set[int]) -> Iterator[str]:
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue
+            if key.tag == "tag:yaml.org,2002:merge":
+                inner.append((path, value))  # `<<` brings other keys, and may stand there more than once
+                continue
             # Pulumi gives a key without a namespace that of the project.
             at = next(iter(_qualified({key.value: None}))) if path == _CONFIG else f"{path}.{key.value}".lstrip(".")
             lines.setdefault(at, []).append(key.start_mark.line + 1)

@@ -294,10 +294,11 @@ class Workspace:
             )
         if not make:
             run.refuse_unmade()
-        stack_file.write(file, secrets.token_urlsafe(48))
-        # A salt from before belongs to a passphrase that is gone.
+        # A salt from before belongs to a passphrase that is gone. It goes first: once the passphrase is there, another
+        # run may write a copy by it.
         for copy in self.folder.glob("Pulumi.*.yaml"):
-            copy.unlink()
+            copy.unlink(missing_ok=True)
+        stack_file.write(file, secrets.token_urlsafe(48))
 
     def _write_project(self) -> None:
         """Write the project that Pulumi runs in: the clone's own, with the clone as its program."""

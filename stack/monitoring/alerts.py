@@ -160,28 +160,6 @@ def unless_down(stores: Collection[str], window: str) -> str:
 
 NEW_FOR = "15m"
 """So long a first `make up` may take after Prometheus has started, with slow pulls and builds."""
-ALONE_FOR = "5m"
-"""Longer than a store that stops answering is called healthy by its own check."""
-
-
-def well_by_itself(name: str) -> str:
-    """Return an expression that has a value while a container's own check has not failed for ALONE_FOR. name: its name.
-
-    cAdvisor's samples of a container that is gone stay for a while, so it must have been seen lately, too.
-    """
-    of = f'{{name="{name}"}}'
-    healthy = f"min by (name) (min_over_time(container_health_state{of}[{ALONE_FOR}])) == 1"
-    return f"({healthy} and time() - max by (name) (container_last_seen{of}) < 60)"
-
-
-def unless_refused(answers: str, name: str) -> str:
-    """Return the rest of an expression: a store that its exporter alone does not reach is not down.
-
-    answers: the exporter's series. name: of the store's container. It takes ALONE_FOR until that is sure.
-    """
-    return f" unless on () ({well_by_itself(name)} and on () max(max_over_time({answers}[{ALONE_FOR}])) == 0)"
-
-
 # Two jobs, so that one that is lost from the configuration does not make every environment a new one.
 NEW = f'absent_over_time(up{{job=~"cadvisor|prometheus"}}[6h] offset {NEW_FOR})'
 """Has a value while the environment is new: NEW_FOR after Prometheus' first sample, or its first after six hours."""

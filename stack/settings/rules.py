@@ -147,8 +147,8 @@ def _backup_rules(environment: Environment) -> Iterator[Mistake]:
 
 
 _DRILL_BASE_MIB = 96
-_LEAST_SCRAPE_SECONDS = 2
 """Memory in MiB that the part `drill` needs in addition to the Redis that it loads."""
+_LEAST_SCRAPE_SECONDS = 2
 
 
 def _memory_rules(environment: Environment) -> Iterator[Mistake]:

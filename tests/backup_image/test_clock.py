@@ -312,16 +312,18 @@ def test_a_moment_is_not_refused_for_a_clock_that_did_not_matter(
     assert restored(home, monkeypatch, moment, stops(home, moment + timedelta(seconds=1)), managed=not behind)
 
 
+@pytest.mark.parametrize("behind", [60, 6 * 365])
 def test_a_moment_is_not_refused_where_the_clock_is_behind_after_each_start_of_the_host(
-    home: Home, monkeypatch: pytest.MonkeyPatch
+    home: Home, monkeypatch: pytest.MonkeyPatch, behind: int
 ) -> None:
-    home.base(home.ago(hours=9))
+    history = f"{int(home.ago(days=400).timestamp()) << 32}-1"
+    home.base(home.ago(hours=9), 1, history)
     moment = home.ago(hours=5)
-    for number in (2, 3, 6):
-        home.wal(number, home.ago(days=6 * 365))
-    home.wal(4, home.ago(hours=8))
-    home.wal(5, moment)
-    home.wal(7, home.ago(minutes=1))
+    for number in (2, 3, 6, 7):
+        home.wal(number, home.ago(days=behind, minutes=-2 * number), history)
+    home.wal(4, home.ago(hours=8), history)
+    home.wal(5, moment, history)
+    home.wal(8, home.ago(minutes=1), history)
     assert restored(home, monkeypatch, moment, stops(home, moment + timedelta(seconds=1), 5))
 
 
@@ -350,9 +352,11 @@ def test_a_clock_that_was_ahead_for_all_that_is_known_is_no_silent_older_state(
         home.wal(2, home.ago(days=40), history)
         home.wal(3, end, history)
         home.wal(4, home.ago(days=39), history)
+        home.wal(5, home.ago(days=38), history)
     else:
         home.wal(2, home.ago(days=8), history)
-    home.wal(5 if seen == "twice" else 3, home.ago(minutes=1), history)
+        home.wal(3, home.ago(days=8, minutes=-11), history)
+    home.wal(6 if seen == "twice" else 4, home.ago(minutes=1), history)
     log = stops(home, end + timedelta(minutes=2), 4 if seen == "twice" else 2)
     with pytest.raises(CannotError, match="or behind"):
         restored(home, monkeypatch, end + timedelta(minutes=1), log)

@@ -6,13 +6,13 @@ import errno
 import json
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from samokoder_backup import barman, catalogue, database, entries, jobs, metrics, notes, service, state, wal
+from samokoder_backup import barman, catalogue, database, entries, jobs, metrics, notes, process, service, state, wal
 from samokoder_backup.settings import Offsite
 from tests.backup_image.folders import Home, home_at, one_wrong_byte, segment
 
@@ -114,24 +114,84 @@ def test_what_gets_no_second_name_gets_another_one_or_keeps_its_own(
     assert (state.FORGOTTEN in state.bad()) is renames, "from then on each verification is noted again"
 
 
-def test_on_a_full_disk_what_cannot_be_read_gets_one_more_name_and_not_one_each_time(
+def refused(*_: object, **__: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def notes_that_are_damaged(home: Home) -> None:
+    start = home.ago(days=5)
+    catalogue.note_pause(home.server(), start.timestamp(), home.ago(days=4).timestamp())
+    for path in (home.server() / catalogue.PAUSES, home.root / "state.json"):
+        one_wrong_byte(path, 3)
+
+
+def note_one_more(home: Home) -> None:
+    state.record("dump", {"exit": 0})
+    with suppress(OSError):
+        catalogue.note_pause(home.server(), home.ago(days=2).timestamp(), home.ago(days=1).timestamp())
+
+
+def test_on_a_full_disk_what_cannot_be_read_keeps_its_name_though_it_can_get_no_second_one(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes_that_are_damaged(home)
+    monkeypatch.setattr(os, "link", refused)
+    for module in (process, state, catalogue):
+        monkeypatch.setattr(module, "write", full)
+    before = home.files()
+    for _ in range(3):
+        note_one_more(home)
+    assert home.files() == before
+    assert not list(home.root.glob("unread-*"))
+    assert state.FORGOTTEN in state.bad()
+    assert catalogue.pauses(home.server())[0][0] == catalogue.FORGOTTEN
+
+
+def test_killed_between_two_names_of_what_cannot_be_read_the_new_one_holds(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes_that_are_damaged(home)
+    monkeypatch.setattr(os, "link", refused)
+    real = Path.replace
+
+    def killed(self: Path, target: Path) -> Path:
+        if target.name in {"state.json", catalogue.PAUSES} and not target.exists():
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        for _ in range(2):  # of the state, and of the pauses
+            with pytest.raises(KeyboardInterrupt):
+                note_one_more(home)
+            patched.setattr(state, "record", lambda *_: None)
+    assert not (home.root / "state.json").exists()
+    assert state.FORGOTTEN in state.bad()
+    forgotten, last = catalogue.pauses(home.server())
+    assert (forgotten[0], last) == (catalogue.FORGOTTEN, (home.ago(days=2), home.ago(days=1)))
+    home.wal(3, home.now)
+    catalogue.note_pause(home.server(), home.ago(hours=3).timestamp(), home.ago(hours=2).timestamp())
+    assert len(catalogue.pauses(home.server())) == 3
+
+
+def test_a_folder_that_cannot_be_listed_does_not_say_that_a_file_is_not_there(
     home: Home, fails: Fails, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    catalogue.note_pause(home.server(), home.ago(days=5).timestamp(), home.ago(days=4).timestamp())
+    fails(home.server() / catalogue.PAUSES, 99, ERRORS["ENOENT while it is renamed"])
+    real = os.listdir
 
-    before = (home.root / "state.json").read_bytes()
-    monkeypatch.setattr(state, "write", full)
-    fails(home.root / "state.json", 99)
-    for _ in range(3):
-        state.record("dump", {"exit": 0})
-    fails(home.root / "state.json", 0)
-    assert [path.name for path in home.root.glob("unread-*")] == [f"unread-backups-state.json-{inode(home)}"]
-    assert kept(home, "state.json") == [before]
+    def listdir(path: Path) -> list[str]:
+        if path == home.server():
+            raise ERRORS["EIO"]
+        return real(path)
 
-
-def inode(home: Home) -> int:
-    return (home.root / "state.json").stat().st_ino
+    monkeypatch.setattr(os, "listdir", listdir)
+    assert catalogue.pauses(home.server())[0][0] == catalogue.FORGOTTEN
 
 
 def test_figures_are_told_where_what_is_known_of_the_copies_off_site_cannot_be_read(home: Home, fails: Fails) -> None:
@@ -214,3 +274,42 @@ def test_a_disk_that_fails_once_makes_nothing_bad(home: Home, fails: Fails, monk
     monkeypatch.setattr(entries, "verify", verify)
     assert jobs.verify() is True, state.bad()
     assert json.loads((home.root / "state.json").read_text())["verify"]["bad"] == {}
+
+
+def test_pauses_that_cannot_be_read_cost_the_figures_one_look_and_no_wait(
+    home: Home, fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.base(home.ago(hours=5), 2)
+    wal.note(home.server())
+    catalogue.note_pause(home.server(), home.ago(days=5).timestamp(), home.ago(days=4).timestamp())
+    for name in (catalogue.PAUSES, "samokoder-wal.sha256"):
+        fails(home.server() / name, 99)
+    waits: list[float] = []
+    monkeypatch.setattr(notes, "_PAUSES", (0.3, 0.3))
+    monkeypatch.setattr("time.sleep", waits.append)
+    assert len(entries.entries()) == 2
+    assert waits == [0.0]
+    assert wal.fetch(home.server(), segment(2), home.root / "fetched") == 0
+    assert waits == [0.0, 0.0], "PostgreSQL waits for each file"
+
+
+def test_pauses_in_memory_are_noted_past_those_that_cannot_be_and_none_gets_shorter(home: Home) -> None:
+    start, end = home.ago(days=5).timestamp() + 0.1234567, home.ago(days=4).timestamp()
+    gone, spoilt = home.root / "barman" / "main-1-1", home.server("8000-1")
+    (spoilt / catalogue.PAUSES).mkdir()
+    catalogue.note_pause(home.server(), start, end)
+    running = service.Service(home.settings)
+    late = catalogue.Pause(home.server("7000-2"), start, end)
+    blocked = catalogue.Pause(spoilt, start, end)
+    running._pauses = [catalogue.Pause(gone, start, end), blocked, catalogue.Pause(home.server(), start, end - 9), late]
+    running._note_pauses()
+    assert running._pauses in ([blocked], []), "the others are noted"
+    assert [each[1].timestamp() for each in catalogue.pauses(home.server())] == [end]
+    assert len(catalogue.pauses(late.server)) == 1
+
+
+def test_a_name_that_cannot_be_written_leaves_no_older_one(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home.root / "attached").write_text("main-7000-2\n")
+    monkeypatch.setattr(barman, "write", full)
+    barman._note_attached(home.server())
+    assert barman._attached_last() == ""

@@ -125,7 +125,7 @@ def test_a_name_of_a_time_to_come_that_cannot_be_read_keeps_no_wal_that_a_good_o
     capsys.readouterr()
     assert main(["list", "--json"]) == 0
     (told,) = [each["note"] for each in json.loads(capsys.readouterr().out) if each["id"] == ahead]
-    assert "its log goes" in told, "who may mend it has to know"
+    assert ("its log goes" in told) is good, "who may mend it has to know"
     assert (home.server() / "base" / ahead).exists()
 
 

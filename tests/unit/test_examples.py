@@ -100,13 +100,14 @@ class Platform:
         number: int,
         *,
         build: str = "build",
+        ref: str = "refs/heads/main",
         fails: bool = False,
         meanwhile: Callable[[], object] | None = None,
     ) -> str:
         """Run an example's steps as a job of GitHub's does; return what it says.
 
-        number: of the run, and in its images. build: the workflow that calls the example. fails: its last step does.
-        meanwhile: happens after the clone is made.
+        number: of the run, and in its images. build, ref: the workflow that calls the example, and its branch. fails:
+        its last step does. meanwhile: happens after the clone is made.
         """
         clone = self.folder / f"clone-{len(list(self.folder.glob('clone-*')))}"
         subprocess.run(["git", "clone", "--quiet", self.repository, clone], check=True)
@@ -127,7 +128,7 @@ class Platform:
                 "GITHUB_ACTOR": "ada",
                 "GITHUB_REPOSITORY": "team/application",
                 "GITHUB_SHA": "0123456789abcdef",
-                "GITHUB_WORKFLOW_REF": f"team/application/.github/workflows/{build}.yml@refs/heads/main",
+                "GITHUB_WORKFLOW_REF": f"team/application/.github/workflows/{build}.yml@{ref}",
                 "GITHUB_RUN_NUMBER": str(number),
                 **{key: str(value) for key, value in step.get("env", {}).items()},
             }
@@ -261,6 +262,35 @@ def test_an_older_run_that_is_run_again_after_a_newer_one_proposes_nothing(platf
     branch = "main" if merged == "squashed" else "images"
     assert platform.version(branch, "prod").images["api"].startswith("registry.example.org/api:10@")
     assert "::error::Run 10 has proposed newer images than this run, 9." in said
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("line", "refused"),
+    [
+        ("{} 10\r", True),
+        ("  {} 10", True),
+        ("* {} 10  ", True),
+        ("{} 12abc", False),
+        ("{} 99999999999999999999", False),
+        ("We leave {} 10", False),
+    ],
+)
+def test_the_line_of_a_newer_run_is_found_as_a_squash_or_a_person_left_it(
+    platform: Platform, name: str, line: str, *, refused: bool
+) -> None:
+    trailer = line.format("Images-Of: team/application/.github/workflows/build.yml")
+    message = f"Deploy the images\n\n{trailer}\n"
+    person = ("-c", "user.name=Grace", "-c", "user.email=grace@example.org")
+    commit = platform.git(*person, "commit-tree", "main^{tree}", "-p", "main", "-m", message)
+    platform.git("update-ref", "refs/heads/main", commit)
+    assert ("::error::Run 10 has" in platform.run(name, 9, fails=refused)) is refused, "older images would come back"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_older_run_of_a_branch_with_an_at_sign_is_refused(platform: Platform, name: str) -> None:
+    platform.run(name, 10, ref="refs/heads/release@2")
+    assert "::error::Run 10 has" in platform.run(name, 9, ref="refs/heads/main", fails=True), "it is one workflow"
 
 
 def test_the_runs_of_another_workflow_have_numbers_of_their_own(platform: Platform) -> None:

@@ -120,6 +120,13 @@ def test_every_action_is_pinned_by_commit_with_its_version_beside_it() -> None:
     assert not twice, "one version of an action everywhere: an old one in a corner is one that nobody raised"
 
 
+def test_who_deploys_by_ci_alone_can_change_a_configured_key() -> None:
+    triggered = cast("dict[Any, Any]", workflow("deploy"))[True]["workflow_dispatch"]
+    assert "other_key" in triggered["inputs"]
+    (deploy,) = (step for name, job, step in steps() if job == "staging" and "ci deploy" in str(step.get("run")))
+    assert deploy["env"]["OTHER_KEY"] == "${{ inputs.other_key }}", "its `up` would be refused for ever"
+
+
 def test_nothing_is_granted_beyond_what_a_job_needs() -> None:
     for name in WORKFLOWS:
         assert workflow(name)["permissions"] == {}, f"{name}: a job that forgets its own rights must have none"

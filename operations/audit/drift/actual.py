@@ -65,7 +65,7 @@ def read_engine(
     volumes = wanted.volumes | wanted.files.keys()
     every_volume = {str(each.name): each.attrs for each in client.volumes.list()}
     ours_measure = {f"{prefix}{part}" for part in _MEASURE_HOST}
-    measuring = [_program(each.attrs) for each in everything if each.name in ours_measure]
+    measuring = [each.attrs["Config"].get("Entrypoint") for each in everything if each.name in ours_measure]
     inside: dict[str, str] = {}
     holds: dict[str, Sequence[str]] = {}
     above: dict[str, Sequence[str]] = {}
@@ -81,7 +81,7 @@ def read_engine(
         belongs = name in names or label == environment.name or (not label and ours(name))
         host = next((each for each in _hosts(attributes, by_id) if each in names), "")
         mounted = sorted(_mounted(attributes, every_volume) & volumes)
-        measures = name in names or (_measures_host(name, label, attributes) and _program(attributes) in measuring)
+        measures = name in names or _measures_host(name, label, attributes, measuring)
         folders = [] if measures else _above(attributes, every_volume, volumes)
         if not (belongs or of_networks & wanted.networks.keys() or host or mounted or folders):
             continue
@@ -172,15 +172,15 @@ def _folders(mount: Mapping[str, Any], volumes: Mapping[str, Mapping[str, Any]])
         yield folder
 
 
-def _measures_host(name: str, environment: str | None, attributes: Mapping[str, Any]) -> bool:
-    """Tell whether it is called as the part of another environment that measures the host, and can only read there."""
+def _measures_host(name: str, environment: str | None, attributes: Mapping[str, Any], programs: Sequence[Any]) -> bool:
+    """Tell whether it is called as the part of another environment that measures the host, and can only read there.
+
+    programs: the entry points of this environment's own. Name and label are anybody's to choose. The image is not
+    compared, because two environments have different versions between two deploys.
+    """
     parts = {f"{PROJECT}-{environment}-{part}" for part in _MEASURE_HOST}
-    return name in parts and not any(mount.get("RW") for mount in attributes["Mounts"])
-
-
-def _program(attributes: Mapping[str, Any]) -> tuple[str, Any]:
-    """Return what a container runs. Name and labels are anybody's to choose, and an image has more than one program."""
-    return str(attributes["Image"]), attributes["Config"].get("Entrypoint")
+    runs = not programs or attributes["Config"].get("Entrypoint") in programs
+    return name in parts and runs and not any(mount.get("RW") for mount in attributes["Mounts"])
 
 
 def _hosts(attributes: Mapping[str, Any], by_id: Mapping[str, str]) -> Iterator[str]:

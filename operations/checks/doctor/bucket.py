@@ -162,7 +162,7 @@ def _ends_copies(rule: ET.Element, prefix: str) -> Iterator[str]:
     """Yield, as the end of a sentence, what a lifecycle rule does to copies below `prefix`."""
     scope = next((each.text or "" for each in rule.findall(".//{*}Prefix")), "")
     own = f"{prefix}/"
-    met = (own.startswith(scope) or scope.startswith(own)) and not scope.startswith((f"{own}locks/", f"{own}doctor"))
+    met = (own.startswith(scope) or scope.startswith(own)) and not scope.startswith((f"{own}locks", f"{own}doctor"))
     # Restic's objects have no tags, so a rule for a tag meets none of them.
     if rule.findtext("{*}Status") != "Enabled" or not met or rule.findall(".//{*}Tag"):
         return

@@ -252,7 +252,9 @@ class Starting:
         if found.unhardened and folders and lives["writable"].is_up(port=port):
             found = replace(found, unhardened=False, writable=folders)
         there = next((name for name, tried in ways.items() if tried == found and lives[name].is_up(port=port)), None)
-        if there:  # it runs already
+        if (
+            there and port and self.is_running(lives[there])
+        ):  # a worker without a port may have ended since it was ready
             life = lives.pop(there)
             at_once(self.end, [*lives.values(), lenient])
             return found, life

@@ -260,8 +260,10 @@ def lost_keys(workspace: Workspace, project: str) -> str:
         by_hand = workspace.typed(f"pulumi ARGS='config set --secret {key_of(_OPENS_DATA)}'")
         up = workspace.typed("up")
         with contextlib.suppress(ProjectError):  # there is no state before the first `up`
-            # `up` refuses a configured key in the place of the generated one, unless it is named.
-            if pulumi_state.kept_origins(workspace.deployment()).get(_APP_KEY) == "generated":
+            # `up` refuses another key than the one in use, unless it is named.
+            state = workspace.deployment()
+            generated = pulumi_state.kept_origins(state).get(_APP_KEY) == "generated"
+            if generated or _APP_KEY in pulumi_state.kept_marks(state):
                 up = kept_secrets.up_with(workspace, [_APP_KEY])
         do = f" Set the one that they were encrypted with: {by_hand}, then {up}"
         return (

@@ -36,8 +36,8 @@ class RestoreActions(Protocol):
     def bring_up(self, server: Server) -> None:
         """Create the server with an empty data volume, if it has no container because its volume was lost."""
 
-    def complete(self, fields: Sequence[str]) -> None:
-        """Create these parts where one has no container: `up` made none while the server did not start on its data."""
+    def complete(self) -> None:
+        """Create what the last `up` did not come to, because the server did not start on its data."""
 
     def make(self, volume: str) -> None:
         """Create a volume, if it does not exist."""

@@ -137,7 +137,9 @@ class Journal:
                 return self
             if asked.source in self.aside_of_half:
                 # The replacement may be lost; the earlier data was set aside complete, and no write came since.
-                return replace(self, wanted=asked, copied=(), aside=self.aside_of_half)
+                half = self.aside_of_half
+                kept = tuple(each for each in self.aside if each not in half)  # of servers that are replaced already
+                return replace(self, wanted=asked, copied=(), aside=(*kept, *half))
             raise ProjectError(f"{self.unfinished(environment)}. Then this one.")
         if (
             FETCH in self.done

@@ -81,9 +81,12 @@ class EngineRestore:
         if not self.there(server):
             self.up()
 
-    def complete(self, fields: Sequence[str]) -> None:
-        """Call `up`, which creates every part that is missing."""
-        if not all(map(self.there, self.environment.running().keys() & {*fields})):
+    def complete(self) -> None:
+        """Call `up` where there is no backup container, which waits for PostgreSQL and Redis.
+
+        Not where another part is missing: it may be new in a stack file that nobody has brought up yet.
+        """
+        if not self.there(backups.PART):
             self.up()
 
     def there(self, name: str) -> bool:

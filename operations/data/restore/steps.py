@@ -333,7 +333,7 @@ class Restore:
             self._note(self.journal.with_password())
         for group in self._users:
             self.hands.start(group)
-        self.hands.complete([part for group in self._users for part in group])
+        self.hands.complete()
 
     def _stop(self) -> tuple[str, ...]:
         """Stop the parts that use the server, then the server, then the backup server, which so gets all of the WAL.

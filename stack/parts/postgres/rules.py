@@ -8,17 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import (
-    Alert,
-    Group,
-    Outlasts,
-    Text,
-    number,
-    share,
-    store_down,
-    unless_refused,
-    well_by_itself,
-)
+from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share, store_down
 from stack.parts.postgres.collations import METRIC
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
@@ -43,12 +33,6 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 
 def _availability(environment: Environment) -> Iterator[Alert]:
     down = store_down(environment, "pg_up", "postgres-exporter", managed=environment.managed_database)
-    refused = ""
-    if not environment.managed_database:
-        # It keeps the API's own alerts back, so it must end where only the exporter is refused.
-        name = f"{environment.prefix}-postgres"
-        down = f"({down}){unless_refused('pg_up', name)}"
-        refused = f' or label_replace(pg_up == 0 and on () {well_by_itself(name)}, "collector", "login", "", "")'
     yield alert(
         name="PostgresDown",
         expression=down,
@@ -64,7 +48,7 @@ def _availability(environment: Environment) -> Iterator[Alert]:
     yield alert(
         name="PostgresExporterErrors",
         expression="pg_scrape_collector_success == 0 "
-        f'or label_replace(pg_exporter_last_scrape_error == 1, "collector", "default", "", ""){refused}',
+        'or label_replace(pg_exporter_last_scrape_error == 1, "collector", "default", "", "")',
         wait="15m",
         severity="warning",
         symptom_of=frozenset({"postgres"}),

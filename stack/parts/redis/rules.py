@@ -5,17 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import (
-    Alert,
-    Group,
-    Outlasts,
-    Text,
-    number,
-    share,
-    store_down,
-    unless_refused,
-    well_by_itself,
-)
+from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share, store_down
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
@@ -33,12 +23,6 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 
 def _availability(environment: Environment) -> Iterator[Alert]:
     down = store_down(environment, "redis_up", "redis-exporter", managed=environment.managed_redis)
-    refused = ""
-    if not environment.managed_redis:
-        # It keeps the API's own alerts back, so it must end where only the exporter is refused.
-        name = f"{environment.prefix}-redis"
-        down = f"({down}){unless_refused('redis_up', name)}"
-        refused = f" or max by (instance) (redis_up == bool 0) == 1 and on () {well_by_itself(name)}"
     yield alert(
         name="RedisDown",
         expression=down,
@@ -53,8 +37,7 @@ def _availability(environment: Environment) -> Iterator[Alert]:
     )
     yield alert(
         name="RedisExporterErrors",
-        expression="max by (instance) (redis_exporter_last_scrape_error) == 1 and on (instance) redis_up == 1"
-        + refused,
+        expression="max by (instance) (redis_exporter_last_scrape_error) == 1 and on (instance) redis_up == 1",
         wait="15m",
         severity="warning",
         summary=Text(en="Redis is measured in part only", ru="метрики Redis собираются не полностью"),

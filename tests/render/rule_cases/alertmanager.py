@@ -53,7 +53,7 @@ def cases(environment: Environment) -> Iterator[Case]:
         labels=CRITICAL | {"integration": "telegram"},
         summary="notifications by telegram fail",
         description="50% of the last 15 minutes' notifications were not delivered. "
-        "`make doctor ENV=staging` says why, and the new id of a Telegram group that has one.",
+        f"`make doctor ENV={environment.name}` says why, and the new id of a Telegram group that has one.",
     )
 
     def beats(failed: float) -> Series:

@@ -23,7 +23,7 @@ def cases(environment: Environment) -> Iterator[Case]:
     if environment.managed_database:
         yield from _silent()
     if not environment.managed_database:
-        yield from _refused(environment)
+        yield from _well(environment)
     yield from _connections()
     yield from _work()
     yield from _storage()
@@ -31,36 +31,15 @@ def cases(environment: Environment) -> Iterator[Case]:
         yield from _collations()
 
 
-def _refused(environment: Environment) -> Iterator[Case]:
-    """Yield the cases of an exporter that is refused: it keeps no other alert back for longer than it must."""
-    refused = {f"up{{{EXPORTER}}}": stays(1), f"pg_up{{{EXPORTER}}}": "1+0x9 0+0x50"}
-    down = Fires(
-        labels=CRITICAL | AT,
-        summary="PostgreSQL is down",
-        description=DOWN,
-    )
-    well = container(environment, "postgres")
-    for title, world, minute, fires in (
-        ("the exporter is refused, which is told at first", well, 13, (down,)),
-        ("the exporter is refused for long, and PostgreSQL is well", well, 30, ()),
-        ("it hangs", container(environment, "postgres", health="1+0x11 0+0x48"), 30, (down,)),
-        (
-            "its container is gone",
-            container(environment, "postgres", health="1+0x9", seen="0+60x9 540+0x50"),
-            30,
-            (down,),
-        ),
-    ):
-        yield Case(alert="PostgresDown", title=title, series=refused | world, minute=minute, fires=fires)
-    yield from pair(
-        "PostgresExporterErrors",
-        titles=("its login is refused", "PostgreSQL is down, which its own alert tells"),
-        fires=refused | well,
-        silent=refused | container(environment, "postgres", health="1+0x9 0+0x50"),
+def _well(environment: Environment) -> Iterator[Case]:
+    """Yield the case of a server whose own check passes while nobody else can connect: it has no network, say."""
+    yield Case(
+        alert="PostgresDown",
+        title="its own check passes, and nobody else reaches it for long",
+        series={f"up{{{EXPORTER}}}": stays(1), f"pg_up{{{EXPORTER}}}": "1+0x9 0+0x50"}
+        | container(environment, "postgres"),
         minute=30,
-        labels=WARNING | AT | {"collector": "login"},
-        summary="PostgreSQL is measured in part only",
-        description="The collector login of the exporter fails: alerts on its metrics are silent.",
+        fires=(Fires(labels=CRITICAL | AT, summary="PostgreSQL is down", description=DOWN),),
     )
 
 

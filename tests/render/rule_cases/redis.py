@@ -24,35 +24,19 @@ def cases(environment: Environment) -> Iterator[Case]:
     if environment.managed_redis:
         yield from _silent()
     if not environment.managed_redis:
-        yield from _refused(environment)
+        yield from _well(environment)
     yield from _limits()
     yield from _persistence()
 
 
-def _refused(environment: Environment) -> Iterator[Case]:
-    """Yield the cases of an exporter that is refused: it keeps no other alert back for longer than it must."""
-    refused = {f"up{{{EXPORTER}}}": stays(1), **_is(up="1+0x9 0+0x50")}
-    down = Fires(
-        labels=CRITICAL | AT,
-        summary="Redis is down",
-        description=DOWN,
-    )
-    well, ill = container(environment, "redis"), container(environment, "redis", health="1+0x9 0+0x50")
-    for title, world, minute, fires in (
-        ("the exporter is refused, which is told at first", well, 13, (down,)),
-        ("the exporter is refused for long, and Redis is well", well, 30, ()),
-        ("it hangs", ill, 30, (down,)),
-    ):
-        yield Case(alert="RedisDown", title=title, series=refused | world, minute=minute, fires=fires)
-    yield from pair(
-        "RedisExporterErrors",
-        titles=("its login is refused", "Redis hangs, which its own alert tells"),
-        fires=refused | well,
-        silent=refused | ill,
+def _well(environment: Environment) -> Iterator[Case]:
+    """Yield the case of a server whose own check passes while nobody else can connect: it has no network, say."""
+    yield Case(
+        alert="RedisDown",
+        title="its own check passes, and nobody else reaches it for long",
+        series={f"up{{{EXPORTER}}}": stays(1), **_is(up="1+0x9 0+0x50")} | container(environment, "redis"),
         minute=30,
-        labels=WARNING | {"instance": AT["instance"]},
-        summary="Redis is measured in part only",
-        description="Redis answers, and its exporter fails all the same: alerts on its metrics may be silent.",
+        fires=(Fires(labels=CRITICAL | AT, summary="Redis is down", description=DOWN),),
     )
 
 

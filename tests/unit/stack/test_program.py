@@ -17,7 +17,7 @@ def warned(recording: Recording) -> list[str]:
 def test_the_outputs_have_every_part_with_its_container_and_address(case: str) -> None:
     recording = record_case(case)
     outputs = recording.outputs
-    assert outputs.keys() == {"environment", "dockerHost", "production", "parts", "unavailable", "volumes"}
+    assert outputs.keys() == {"environment", "production", "dockerHost", "parts", "unavailable", "volumes"}
     assert outputs["parts"].keys() == recording.containers().keys()
     for part, container in recording.containers().items():
         told = outputs["parts"][part]

@@ -98,7 +98,7 @@ def test_what_other_shells_ask_the_command_for_is_answered(shell: str, asked: di
     variables = {"PATH": "/usr/bin:/bin", "_SAMOKODER_COMPLETE": f"complete_{shell}", **asked}
     program = [ROOT / ".venv/bin/samokoder"]
     said = subprocess.run(program, env=variables, capture_output=True, text=True, check=False).stdout
-    assert {"restart", "restore"} <= set(re.findall(r"\bresta?o?r[te]\b", said)), said
+    assert {"restart", "restore"} <= set(re.findall(r"\w+", said)), said
 
 
 HELP = """

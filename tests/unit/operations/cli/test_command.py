@@ -231,6 +231,11 @@ Resources:
         "+ 1 created",
     ], "no line of a traceback, and every error once"
 
+    shown.clear()
+    show("@ updating....")
+    show(" +  docker:index:Network network-app creating (0s)")
+    assert not shown, "an update follows the sum of its preview, and is filtered as well"
+
 
 class _Engine:
     """An engine with these containers of staging."""

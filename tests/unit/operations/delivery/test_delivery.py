@@ -32,7 +32,7 @@ BOOTSTRAP = """#!/bin/sh
 mkdir -p .venv/bin
 cat >.venv/bin/samokoder <<END
 #!/bin/sh
-echo "$(cat version) $ENV \\$* \\$PULUMI_BACKEND_URL \\$SAMOKODER_LOCK" >>"\\$CALLS"
+echo "$(cat version) $ENV \\$* \\$PULUMI_BACKEND_URL \\$SAMOKODER_LOCK \\$OTHER_KEY" >>"\\$CALLS"
 case "$(cat version) \\$1" in *bad-\\$1*) exit 1 ;; esac
 END
 chmod +x .venv/bin/samokoder
@@ -170,6 +170,26 @@ def test_a_state_that_moved_while_a_deploy_waited_for_the_lock_is_not_written_to
     assert not clone.calls()
 
 
+def test_a_commit_with_another_key_than_the_one_in_use_is_not_even_begun(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = clone.commit("one")
+    clone.commit("another key")
+    pulumi = Pulumi(good)
+    asked: list[object] = []
+
+    def refuse(_workspace: Workspace, _run: object, deployment: object) -> None:
+        asked.append(deployment)
+        raise ProjectError("Pulumi.staging.yaml changes which secret is in use, so nothing was changed")
+
+    monkeypatch.setattr("operations.workspace.kept_secrets.refuse_others", refuse)
+    with pytest.raises(ProjectError, match="nothing was changed"):
+        deploy(clone, pulumi)
+    assert asked == [pulumi.deployment()]
+    assert not clone.calls(), "a refused `up` would have an older program go back, which puts its own key in place"
+    assert pulumi.noted[commit_deploy.LAST_COMMIT] == ""
+
+
 def test_a_good_commit_is_deployed_and_noted(clone: Clone) -> None:
     commit, pulumi = clone.commit("one"), Pulumi()
     assert "good" in deploy(clone, pulumi)
@@ -230,6 +250,32 @@ def test_there_is_no_way_back_over_a_rotated_secret(clone: Clone) -> None:
     back = way_back(clone.folder, "staging", good=good, current=current)
     assert not back.commit, "the old password would come back, and the servers no longer know it"
     assert "rotated" in back.why
+
+
+@pytest.mark.parametrize(
+    "key", ["secretKey", "appSecretKey", "postgresSuperuserPassword", "backupEncryptionKey", "appSecretKeyForm"]
+)
+def test_there_is_no_way_back_over_another_configured_key(clone: Clone, key: str) -> None:
+    values = ("text", "fernet") if key.endswith("Form") else ("{secure: v1:a}", "{secure: v1:b}")
+    good, current = (clone.commit(each, config=f"config:\n  samokoder:{key}: {each}\n") for each in values)
+    back = way_back(clone.folder, "staging", good=good, current=current)
+    assert not back.commit, "what is stored meanwhile could not be opened, or a leaked key would be good again"
+    assert f"samokoder:{key}" in back.why
+    same = clone.commit("same", config=f"config:\n  samokoder:{key}: {values[1]}\n")
+    assert way_back(clone.folder, "staging", good=current, current=same).commit == current
+
+
+def test_the_key_that_a_deploy_may_change_is_not_one_that_going_back_may(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER_KEY", "secret-key")
+    good = clone.commit("one")
+    clone.commit("bad-smoke")
+    with pytest.raises(ProjectError, match="again, which is good"):
+        deploy(clone, Pulumi(good=good))
+    lines = (clone.folder / "calls").read_text().splitlines()
+    meant = {line.split()[0]: line.endswith(" secret-key") for line in lines if " up " in line}
+    assert meant == {"bad-smoke": True, "one": False}, "the older commit's key would be taken without a word"
 
 
 def test_an_older_commit_than_the_good_one_is_refused_before_anything_changes(clone: Clone) -> None:

@@ -111,6 +111,7 @@ def test_another_configured_key_is_refused_unless_it_is_named(secret: str, key: 
     there, opened = state(**noted), state(**noted, plain=True)
     said = refused(there, opened=opened, **OFFSITE, **{key: OTHER})
     assert f"the file has another one (samokoder:{key})" in said, "what is stored could not be read, without a word"
+    assert "also of one that failed" in said, "API and worker may have the one before, which the file then has"
     assert f"OTHER_KEY={name} make up" in said, "who means it types one line"
     assert f"ARGS='config set --secret samokoder:{key}'" in said
     assert "config rm" not in said, "the generated one opens it as little"

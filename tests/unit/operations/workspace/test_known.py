@@ -353,7 +353,7 @@ def test_where_nothing_says_which_parts_should_run_that_is_said_and_is_no_succes
     workspace, _ = in_a_bucket(tmp_path, text)
     engine.parts = ["grafana"]
     monkeypatch.setattr("operations.cli.common.workspace_of", lambda _: workspace)
-    monkeypatch.setattr("operations.network.engine_rules.told", lambda *_: "")
+    monkeypatch.setattr("operations.network.engine_rules.lost_rules_remark", lambda *_: "")
     answer = CliRunner().invoke(command.app, [*words, "--env", "prod"])
     assert answer.exit_code == 1, "a worker that is gone has no row here"
     assert "grafana" in answer.output, "what runs is shown all the same"

@@ -138,10 +138,17 @@ def test_a_stack_file_that_cannot_be_read_is_a_readable_error(tmp_path: Path) ->
         stack_file.load(tmp_path / "machine.staging.yaml")
 
 
+def test_two_merges_into_one_mapping_are_no_key_twice() -> None:
+    text = "x: &a {q: 1}\ny: &b {r: 2}\nz:\n  <<: *a\n  <<: *b\n"
+    assert stack_file.load_text(text, "F")["z"] == {"q": 1, "r": 2}, "a valid file would be refused"
+    with pytest.raises(ProjectError, match=r"z\.q in the lines 4 and 5"):
+        stack_file.load_text("x: &a {r: 1}\nz:\n  <<: *a\n  q: 1\n  q: 2\n", "F")
+
+
 def test_a_key_that_is_there_twice_is_told_before_a_file_is_changed() -> None:
     text = "config:\n  samokoder:api: {image: a}\n  samokoder:api: {image: b}\n"
 
-    with pytest.raises(ProjectError, match=r'^The stack file, line 3: found duplicate key "samokoder:api"\.$'):
+    with pytest.raises(ProjectError, match=r"^The stack file has a key twice: samokoder:api in the lines 2 and 3\."):
         stack_text.edited(text, lambda config: config.clear())
 
 

@@ -303,6 +303,39 @@ def test_what_a_provider_says_of_an_error_is_shown_without_secrets(clone: Path, 
     assert "no login with <samokoder:SMTP_PASSWORD>" in str(failed.value), "it goes to a log of CI, or to JSON"
 
 
+TWO_SUMS = (
+    LEAKS.partition("else:")[0]
+    + """
+else:
+    import pathlib, time
+    print("Previewing\\nDiagnostics:\\n  warning: mail-pass-word\\n    Resources:\\n  of mail-pass-word", flush=True)
+    print("Resources:\\n    + 1 to create\\nUpdating\\n + api-1 creating", flush=True)
+    ends = time.monotonic() + 20
+    while not pathlib.Path("seen").exists():
+        if time.monotonic() > ends:
+            sys.exit(7)
+        time.sleep(0.02)
+    print("Diagnostics:\\n  error: mail-pass-word\\nResources:\\n    + 1 created", flush=True)
+"""
+)
+
+
+def test_an_update_is_shown_while_it_lasts_although_its_preview_had_a_warning(clone: Path) -> None:
+    shown: list[str] = []
+    run = _run(clone, TWO_SUMS)
+
+    def show(line: str) -> None:
+        shown.append(line)
+        if line == " + api-1 creating":
+            (run.folder / "seen").write_text("")
+
+    done = run.pulumi("up", show=show, check=False)
+
+    assert done.returncode == 0, "a deploy of many minutes would be silent until its end"
+    assert "mail-pass-word" not in "".join(shown), "an error's own line may be called as the one that ends them"
+    assert shown[-4:] == ["Diagnostics:", "  error: <samokoder:SMTP_PASSWORD>", "Resources:", "    + 1 created"]
+
+
 def test_an_error_is_shown_although_the_secrets_cannot_be_asked_for(clone: Path) -> None:
     run = _run(clone, "import sys; print('Diagnostics:\\n  the bucket does not answer'); sys.exit(1)")
     shown: list[str] = []

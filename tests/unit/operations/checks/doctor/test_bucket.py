@@ -164,6 +164,7 @@ def test_a_rule_that_takes_copies_away_fails(make: Callable[..., Workspace], one
     "one",
     [
         rule(DAYS, scope=f"<Prefix>{PREFIX}/locks/</Prefix>"),
+        rule(DAYS, scope=f"<Prefix>{PREFIX}/locks</Prefix>"),
         rule(DAYS, scope="<Prefix>logs/</Prefix>"),
         rule(DAYS, scope="<And><Prefix></Prefix><Tag><Key>a</Key><Value>b</Value></Tag></And>"),
         rule("<NoncurrentVersionExpiration><NoncurrentDays>30</NoncurrentDays></NoncurrentVersionExpiration>"),

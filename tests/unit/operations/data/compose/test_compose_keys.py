@@ -239,9 +239,16 @@ def test_what_is_no_secret_or_is_made_by_this_stack_is_not_named(monkeypatch: py
 
 
 def warned(
-    monkeypatch: pytest.MonkeyPatch, *containers: dict[str, str], here: str = "", origin: str = "configured"
+    monkeypatch: pytest.MonkeyPatch,
+    *containers: dict[str, str],
+    here: str = "",
+    origin: str = "configured",
+    mark: str = "",
 ) -> str:
-    """What is said before an import from such containers. here: the key that this environment has; origin: of it."""
+    """What is said before an import from such containers.
+
+    here: the key that this environment has. origin, mark: of it, in the state.
+    """
     found = [
         SimpleNamespace(attrs={"Config": {"Env": [f"{name}={value}" for name, value in env.items()]}})
         for env in containers
@@ -254,7 +261,7 @@ def warned(
         client=lambda: SimpleNamespace(close=lambda: None),
         open=lambda: stack,
         typed=lambda words: f"make {words}",
-        deployment=lambda: state({"app-secret-key": origin}),
+        deployment=lambda: state({"app-secret-key": origin}, marks={"app-secret-key": mark} if mark else None),
     )
     said = old_containers.lost_keys(cast("Workspace", workspace), "old")
     assert not [value for env in containers for value in env.values() if value and value in said], "a key is shown"
@@ -283,6 +290,8 @@ def test_the_command_for_one_of_two_keys_is_not_refused_where_this_environment_h
 ) -> None:
     said = warned(monkeypatch, {"APP_SECRET_KEY": SIGNS}, {"APP_SECRET_KEY": KEY}, origin="generated")
     assert "samokoder:appSecretKey', then OTHER_KEY=app-secret-key make up" in said
+    said = warned(monkeypatch, {"APP_SECRET_KEY": SIGNS}, {"APP_SECRET_KEY": KEY}, mark="a mark")
+    assert "then OTHER_KEY=app-secret-key make up" in said, "a key that is configured is kept as well"
 
 
 def test_another_key_with_two_values_hides_no_lost_key(monkeypatch: pytest.MonkeyPatch) -> None:
