@@ -215,6 +215,8 @@ def test_a_database_that_is_down_is_told_once_and_not_by_all_that_needs_it(
         meanwhile = [a for a in alerts if datetime.fromisoformat(a["startsAt"]) > begun]
         loud = {a["labels"]["alertname"] for a in meanwhile if not a["status"]["inhibitedBy"]}
         loud -= {"PostgresDown", "RedisDown"}
+        # A busy machine or its clock is true of this machine whoever is down.
+        loud = {name for name in loud if not name.startswith("Host")}
         assert not loud, "five messages at 3 a.m. where one says all"
     finally:
         for container in stopped:
