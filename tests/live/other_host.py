@@ -140,10 +140,12 @@ def wait_for_engine(host: Host, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
     while True:
         assert process.poll() is None, f"the other host ended: {logs(host)}"
-        with contextlib.suppress(EngineError):
+        try:
             connect(host.docker_host).close()
+        except EngineError as refused:
+            assert time.monotonic() < end, f"no engine: {refused}\n{logs(host)}"
+        else:
             return
-        assert time.monotonic() < end, f"no engine: {logs(host)}"
         time.sleep(0.5)
 
 
