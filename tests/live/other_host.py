@@ -141,11 +141,10 @@ def wait_for_engine(host: Host, process: subprocess.Popen[bytes]) -> None:
     while True:
         assert process.poll() is None, f"the other host ended: {logs(host)}"
         try:
-            connect(host.docker_host).close()
-        except EngineError as refused:
-            assert time.monotonic() < end, f"no engine: {refused}\n{logs(host)}"
-        else:
-            return
+            return connect(host.docker_host).close()
+        except EngineError as error:
+            refused = error
+        assert time.monotonic() < end, f"no engine: {refused}\n{logs(host)}"
         time.sleep(0.5)
 
 
