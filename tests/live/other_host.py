@@ -103,12 +103,15 @@ def other_host(home: Path) -> Iterator[Host]:
     address = f"{net}.2"
     (home / "known_hosts").write_text(f"{address} {(home / 'ssh' / 'host_key.pub').read_text()}")
     config = (
-        f"Host *\n  IdentityFile {home / 'key'}\n  IdentitiesOnly yes\n  UserKnownHostsFile {home / 'known_hosts'}\n"
+        f'Host *\n  IdentityFile "{home / "key"}"\n  IdentitiesOnly yes\n'
+        f'  UserKnownHostsFile "{home / "known_hosts"}"\n'
     )
     (home / "config").write_text(config)
     # Both the SDK and Pulumi's provider run the `ssh` that is first on PATH.
     wrapper = home / "bin" / "ssh"
-    wrapper.write_text(f'#!/bin/sh\necho "$@" >> {home}/logins\nexec {shutil.which("ssh")} -F {home / "config"} "$@"\n')
+    wrapper.write_text(
+        f'#!/bin/sh\necho "$@" >> "{home}/logins"\nexec {shutil.which("ssh")} -F "{home / "config"}" "$@"\n'
+    )
     wrapper.chmod(0o755)
     process: subprocess.Popen[bytes] | None = None
     try:
