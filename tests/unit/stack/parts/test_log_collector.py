@@ -5,10 +5,11 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -591,6 +592,20 @@ def test_a_wrong_password_or_a_full_store_is_waited_for_and_a_bad_batch_is_not(
 ) -> None:
     with answering(status) as (address, _), pytest.raises(error):
         sender(address, "", None)(b"{}\n")
+
+
+def test_connections_that_ask_nothing_take_no_memory_each_and_hold_up_no_scrape() -> None:
+    counts = LogCounts()
+    with served(counts, 0) as server, ExitStack() as idle:
+        before = threading.active_count()
+        for _ in range(3):
+            idle.enter_context(socket.create_connection(("127.0.0.1", server.server_port)))
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+        connection.request("GET", "/health")
+        assert connection.getresponse().status == 200
+        assert threading.active_count() == before, "who took the application over makes thousands of them"
+        connection.close()
+        server.shutdown()
 
 
 def test_the_health_of_a_collector_that_hangs_is_bad() -> None:
