@@ -115,7 +115,8 @@ def counters(engine: docker.DockerClient, environment: Environment) -> dict[str,
 
 def started(engine: docker.DockerClient, environment: Environment) -> dict[str, Any]:
     """When each container was started last: another moment is a restart."""
-    return {each.name: each.attrs["State"]["StartedAt"] for each in containers.of_environment(engine, environment.name)}
+    found = containers.of_environment(engine, environment.name)
+    return {str(each.name): each.attrs["State"]["StartedAt"] for each in found}
 
 
 def flooded(engine: docker.DockerClient, environment: Environment, text: str) -> list[str]:

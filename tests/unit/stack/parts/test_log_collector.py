@@ -18,7 +18,6 @@ import pytest
 
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.parts.log_collector import collector as module
-from stack.parts.log_collector import log_files
 from stack.parts.log_collector.__main__ import sender, served
 from stack.parts.log_collector.collector import Collector, RefusedError
 from stack.parts.log_collector.counts import LogCounts
@@ -297,12 +296,12 @@ def test_a_rotation_in_the_middle_of_a_look_loses_no_line(engine: Engine, monkey
     container.write("older")
 
     def rotated(*words: Any) -> int:
-        monkeypatch.setattr(log_files.os, "open", opened)
+        monkeypatch.setattr(os, "open", opened)
         container.rotate()
         container.write("newer")
         return opened(*words)
 
-    monkeypatch.setattr(log_files.os, "open", rotated)
+    monkeypatch.setattr(os, "open", rotated)
     engine.turn()
     container.write("newest")
     assert engine.turn() == ["oldest", "older", "newer", "newest"]
