@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import IntEnum
 from typing import Any, Literal
 
+from stack.monitoring import log_links
 from stack.settings.environment import Environment
 from stack.settings.tree import Settings
 from stack.settings.types import seconds
@@ -91,6 +92,7 @@ class Alert:
         settings = environment.settings
         language, factor = settings.alertmanager.language, settings.alerts.wait_factor
         kept = "" if self.outlasts is None else keeps_firing(environment, self.outlasts)
+        lines = log_links.of_service(environment, self.service)
         return {
             "alert": self.name,
             "expr": self.expression,
@@ -103,6 +105,7 @@ class Alert:
                 "runbook_url": f"{settings.alerts.runbooks_url}/{self.name}.md",
                 # Without Grafana the link would lead nowhere.
                 **({} if "grafana" in environment.absent else {"dashboard_url": self._dashboard_url(settings)}),
+                **({"logs_url": lines} if lines else {}),
             },
         }
 

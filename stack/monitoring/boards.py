@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 
+from stack.monitoring import log_links
 from stack.monitoring.panels import Panel, Query, firing, firing_alerts
 from stack.monitoring.promql import names_of
 from stack.settings.environment import Environment
@@ -68,6 +69,8 @@ class Board:
     since: str
     keeps_time: bool
     """Whether this dashboard's links pass the selected time range on to other dashboards."""
+    logs_url: str
+    """Where the lines of its parts are, up to the end of the selected time; empty: nowhere."""
 
 
 def replicas(environment: Environment) -> int:
@@ -93,11 +96,13 @@ def board(
     since: str = "now-3h",
     keeps_time: bool = True,
     everything: bool = False,
+    parts: Sequence[str] = (),
 ) -> Board:
     """Return a dashboard.
 
     figures: the numbers of the summary. beside: the most important panel, shown next to the table of firing alerts;
     None for no such panel. everything: the table and the marks show all alerts, not only those that the panels name.
+    parts: those whose logs it links to; none: all.
     """
     shown = [*figures, *([beside] if beside else []), *(panel for row in rows for panel in row.panels)]
     alerts = [] if everything else sorted({alert for panel in shown for alert in panel.alerts})
@@ -114,6 +119,7 @@ def board(
         marks=_marks(environment, alerts),
         since=since,
         keeps_time=keeps_time,
+        logs_url=log_links.of_parts(environment, parts, end="${__to:date:iso}", length=since.removeprefix("now-")),
     )
 
 

@@ -199,7 +199,8 @@ class LogsSettings(WebPages):
     )
     retention_size: Size = Field(
         "2GB",
-        description="How much disk they may take; the oldest days go first. A million lines take some 40 MB.",
+        description="How much disk they may take; the oldest days go first, and the last two stay whatever they take. "
+        "A million lines take some 40 MB.",
         examples=["10GB"],
     )
 

@@ -25,6 +25,7 @@ from offline.alertmanager_page import page, stored_brotli
 from offline.programs import PROGRAMS, SOURCES
 from stack.catalogue import specs
 from stack.monitoring import access
+from stack.monitoring.log_links import LAST_HOUR
 from stack.parts.alertmanager import spec as parts
 from stack.settings.environment import Environment
 from stack.spec.secrets import ALERTMANAGER_WEB
@@ -89,6 +90,7 @@ class Running:
                 "description": "<script>document.title = 'mine'</script>",
                 "runbook_url": f"https://example.org/{name}.md",
                 "log_command": "make logs PART=postgres",
+                "logs_url": f"https://example.org/select/vmui/#/?{LAST_HOUR}&query=%7B%7D",
                 "evil_url": "javascript:document.title='mine'",
             },
             "generatorURL": "https://example.org/graph?g0.expr=up+%3D%3D+0",
@@ -290,6 +292,9 @@ def test_alerts_are_found_and_what_they_say_is_text_and_safe_links(running: Runn
     assert "make logs PART=postgres" in person.text("#list code")
     links = person.runs("return [...document.querySelectorAll('article a')].map((each) => each.getAttribute('href'))")
     assert {"https://example.org/Found.md", "https://example.org/graph?g0.expr=up+%3D%3D+0"} < set(links)
+    (lines,) = [each for each in links if "vmui" in each]
+    assert "g0.range_input=1h&g0.relative_time=none&g0.end_input=2" in lines, "the hour of the alert, as in messages"
+    assert lines.endswith("Z&query=%7B%7D")
     assert not [each for each in links if each.startswith("javascript")], "an annotation may come from anybody"
     person.presses("input[name=active]")
     person.reads("Alerts shown: 0 of 2", "#summary")

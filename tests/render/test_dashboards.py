@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from stack.catalogue import dashboard_texts as rendered
 from stack.catalogue import specs
 from stack.monitoring.alerts import Alert
 from stack.monitoring.boards import replicas
+from stack.parts.logs import spec as logs
 from stack.parts.node_exporter.rules import DISKS
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
@@ -238,9 +240,29 @@ def test_every_dashboard_is_read_only_fresh_and_linked_to_the_others(case: str) 
         assert dashboard["tags"] == ["samokoder", environment.name], uid
         assert environment.name in dashboard["title"], f"{uid}: two environments look the same"
         assert dashboard["description"], uid
-        (link,) = dashboard["links"]
+        link, lines = dashboard["links"]
         assert (link["type"], link["tags"]) == ("dashboards", ["samokoder"]), uid
         assert "placement" not in link, "a dropdown in the menu of controls is not shown at all"
+        address, _, asked = lines["url"].partition("?")
+        assert (lines["type"], address) == ("link", f"{environment.settings.logs.address}{logs.PAGE}#/"), uid
+        said = dict(parse_qsl(asked))
+        assert said.pop("query").startswith(f'{{environment="{environment.name}"'), uid
+        assert said == {
+            "g0.range_input": dashboard["time"]["from"].removeprefix("now-"),
+            "g0.relative_time": "none",
+            "g0.end_input": "${__to:date:iso}",
+        }, uid
+
+
+def test_the_dashboard_of_a_part_links_to_the_logs_of_parts_that_run() -> None:
+    environment = case_environment("staging")
+    names = {name.replace("_", "-") for name in environment.running()}
+    found = {}
+    for uid, dashboard in dashboards(environment).items():
+        query = dict(parse_qsl(dashboard["links"][1]["url"].partition("?")[2]))["query"]
+        found[uid] = re.findall(r'part=~"([^"]*)"', query)
+    assert {uid for uid, parts in found.items() if not parts} == {"samokoder-overview", "samokoder-containers"}
+    assert {part for parts in found.values() for each in parts for part in each.split("|")} <= names
 
 
 def test_every_dashboard_marks_what_fired_and_what_was_deployed() -> None:

@@ -9,10 +9,11 @@ import string
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 
+from stack.monitoring.log_links import LAST_HOUR
 from stack.parts.alertmanager import messages
 from stack.parts.alertmanager.messages import WORDS, Language, messages_tmpl
 from stack.settings.environment import Environment
@@ -49,6 +50,7 @@ def alert(**labels: str) -> dict[str, Any]:
             "description": "pg_up is 0.\nThe API answers 503.",
             "runbook_url": "https://git.example.org/docs/runbooks/PostgresDown.md",
             "dashboard_url": "https://grafana.example.org/d/postgres?from=now-1h&to=now",
+            "logs_url": f"https://logs.example.org/select/vmui/#/?{LAST_HOUR}&query=%7Bpart%3D%22postgres%22%7D",
         },
         "startsAt": (now - timedelta(hours=1, minutes=2, seconds=3)).isoformat(),
         "endsAt": now.isoformat(),
@@ -199,11 +201,24 @@ def test_a_message_says_what_and_where_and_leads_on(amtool: Container) -> None:
     assert lines[1] == "PostgresDown · critical · prod · postgres"
     assert lines[2:4] == ["pg_up is 0.", "The API answers 503."]
     assert re.fullmatch(r"Since [0-9-]{10} [0-9:]{5} UTC, for 1h [0-9]{1,2}m", lines[4])
-    assert lines[5] == "Runbook · Dashboard · Silence · Query"
+    assert lines[5] == "Runbook · Dashboard · Logs · Silence · Query"
     situation = SITUATIONS["one"]["alerts"][0]
     assert tags.links["Runbook"] == situation["annotations"]["runbook_url"]
     assert tags.links["Dashboard"] == situation["annotations"]["dashboard_url"]
     assert tags.links["Query"] == situation["generatorURL"]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("template", ["telegram", "mail.text", "mail.html"])
+@pytest.mark.parametrize("situation", ["one", "over"])
+def test_the_link_to_the_logs_opens_the_hour_of_the_alert(amtool: Container, template: str, situation: str) -> None:
+    text = html.unescape(rendered(amtool, "en", template, situation))
+    (link,) = re.findall(r"https://logs\.example\.org/[^\s\"]*", text)
+    begun = datetime.fromisoformat(SITUATIONS[situation]["alerts"][0]["startsAt"])
+    # As the page reads it: what is behind the question mark is in the fragment.
+    asked = dict(parse_qsl(urlsplit(link).fragment.partition("?")[2]))
+    assert datetime.fromisoformat(asked.pop("g0.end_input")) == begun.replace(microsecond=0) + timedelta(minutes=15)
+    assert asked == {"g0.range_input": "1h", "g0.relative_time": "none", "query": '{part="postgres"}'}
 
 
 @pytest.mark.live
@@ -212,7 +227,7 @@ def test_a_message_is_in_the_language_of_the_settings(amtool: Container) -> None
     assert lines[0] == "🔴 СРАБОТАЛО: PostgreSQL does not answer"
     assert lines[1] == "PostgresDown · критично · prod · postgres"
     assert re.fullmatch(r"Началось [0-9-]{10} [0-9:]{5} UTC, длится 1 ч [0-9]{1,2} мин", lines[4])
-    assert lines[5] == "Что делать · Дашборд · Заглушить · Запрос"
+    assert lines[5] == "Что делать · Дашборд · Логи · Заглушить · Запрос"
 
 
 @pytest.mark.live

@@ -106,6 +106,7 @@ def test_every_alert_says_how_bad_it_is_what_to_look_at_and_where() -> None:
         assert alert.symptom_of <= parts, f"{alert.name} is explained by a part that there is not"
         assert annotations["runbook_url"] == f"{settings.alerts.runbooks_url}/{alert.name}.md"
         assert annotations["dashboard_url"] == f"{settings.grafana.address}/d/{alert.dashboard}"
+        assert ("logs_url" in annotations) == (alert.service != "logs"), f"{alert.name}: the page that is down"
         assert (alert.severity == "none") == (alert.name in ALWAYS)
 
 
@@ -115,6 +116,13 @@ def test_without_grafana_no_alert_links_to_its_address() -> None:
         annotations = alert.rule(without)["annotations"]
         assert "dashboard_url" not in annotations, "nothing listens there, and at night somebody waits for a page"
         assert annotations["runbook_url"], alert.name
+
+
+def test_where_no_logs_are_collected_no_alert_and_no_dashboard_links_to_them() -> None:
+    without = environment_of("staging", {"logs": {"enabled": False}})
+    for alert in known(without):
+        assert "logs_url" not in alert.rule(without)["annotations"], alert.name
+    assert not [uid for uid, text in dashboard_texts(without).items() if "vmui" in text]
 
 
 def test_both_languages_say_the_same_with_the_same_values() -> None:

@@ -38,6 +38,7 @@ def describe(environment: Environment) -> Board:
     return board(
         environment,
         uid=UID,
+        parts=("api", "ingress"),
         title="Golden signals",
         description="Whether the API answers, how fast, how often with an error, and how much more it can take.",
         choices=[choice("replica", "Replica", "Replicas of the API.", 'label_values(up{job="api"}, instance)')],

@@ -23,6 +23,7 @@ def describe(environment: Environment) -> Board:
     return board(
         environment,
         uid=UID,
+        parts=("backup", "drill"),
         title="Backups",
         description="How old and how large the backups are, how far behind, and whether they can be restored.",
         choices=[

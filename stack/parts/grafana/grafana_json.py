@@ -109,6 +109,8 @@ def _dashboard(board: Board) -> dashboard.Dashboard:
         .annotations([_annotation(mark) for mark in board.marks])
         .link(others)
     )
+    if board.logs_url:
+        made.link(dashboard.DashboardLink("Logs").type(DashboardLinkType.LINK).url(board.logs_url).target_blank(True))
     _lay_out(made, board.rows, board.runbooks_url)
     return made
 

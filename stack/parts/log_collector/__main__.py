@@ -19,6 +19,7 @@ from stack.parts.log_collector.counts import LogCounts
 _TURN_SECONDS = 1.0
 _ALIVE_SECONDS = 90
 _ANSWER_SECONDS = 20
+_ASKED_SECONDS = 1
 _REFUSALS = (400, 413, 422)
 """What the store answers to a batch that it will never take."""
 _INSERT = "/insert/jsonline?" + urlencode({"_stream_fields": "environment,part,replica", "_time_field": "_time"})
@@ -49,10 +50,12 @@ def sender(store: str, user: str, password: Path | None) -> Send:
     return send
 
 
-def served(counts: LogCounts, port: int) -> http.server.ThreadingHTTPServer:
-    """Serve `/metrics` and `/health` from a thread of its own."""
+def served(counts: LogCounts, port: int) -> http.server.HTTPServer:
+    """Serve `/metrics` and `/health` from one thread: with one for each connection, others could take all memory."""
 
     class Pages(http.server.BaseHTTPRequestHandler):
+        timeout = _ASKED_SECONDS
+
         def do_GET(self) -> None:
             late = time.monotonic() - counts.alive > _ALIVE_SECONDS
             status, text = HTTPStatus.NOT_FOUND, ""
@@ -68,7 +71,7 @@ def served(counts: LogCounts, port: int) -> http.server.ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
             """Be silent."""
 
-    server = http.server.ThreadingHTTPServer(("", port), Pages)
+    server = http.server.HTTPServer(("", port), Pages)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 

@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from concurrent import futures
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,9 +27,11 @@ LINE_CHARACTERS = 100_000
 """A longer line is cut. With every character escaped in JSON it stays below the store's limit of a line, 1 MiB."""
 
 _REPLICA = re.compile(r"(.+)-(\d+)")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 _BATCH_BYTES = 2 * 1024 * 1024
 _PIECE_SECONDS = 3.0
 _LONGEST_WAIT_SECONDS = 15.0
+_LOOK_SECONDS = 1.0
 
 
 class RefusedError(Exception):
@@ -50,10 +52,11 @@ class Collector:
         self.counts, self.stopping = LogCounts(), threading.Event()
         self._folder, self._kept, self._environment = folder, positions, environment
         self._send, self._buffer_bytes = send, buffer_bytes
+        self._sender = futures.ThreadPoolExecutor(1)
         self._sources: dict[str, LogSource] = {}
         self._others: set[str] = set()
         self._positions = _read_positions(positions)
-        self._failing = False
+        self._failing = self._keeps_failing = False
 
     def turn(self) -> bool:
         """Read what is new and send it. Return whether there is more at once."""
@@ -85,7 +88,7 @@ class Collector:
         for name in there - self._others - self._sources.keys():
             self._meet(name)
         for source in self._sources.values():
-            source.open()
+            self.counts.values["gaps"] += source.open()
         self._hold()
         for name, source in [*self._sources.items()]:
             if name not in there and not source.files and not source.pieces:
@@ -95,10 +98,10 @@ class Collector:
         """Read whose a container is. The engine writes this file before the container starts, and labels stay."""
         try:
             labels = json.loads((self._folder / name / "config.v2.json").read_bytes())["Config"]["Labels"] or {}
-        except (OSError, ValueError, KeyError, TypeError):
+            part, environment = labels.get(PART_LABEL), labels.get(ENVIRONMENT_LABEL)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return
-        part = labels.get(PART_LABEL)
-        if labels.get(ENVIRONMENT_LABEL) != self._environment or not isinstance(part, str):
+        if environment != self._environment or not isinstance(part, str):
             self._others.add(name)
             return
         replica = _REPLICA.fullmatch(part)
@@ -127,6 +130,8 @@ class Collector:
         """Return the next lines of a container as JSON for the store, and whether there are more."""
         rows, now = list[bytes](), time.monotonic()
         for file in source.unread:
+            # Asked before the last look at its end: nobody writes to a file that has a newer one, or that is removed.
+            over = file is not source.files[-1] or file.removed()
             data = file.read()
             lines = data.split(b"\n")[:-1]
             if not lines and len(data) == READ_BYTES:
@@ -142,9 +147,8 @@ class Collector:
                 source.note(file)
                 source.quiet_since = now
                 return rows, file.unread() > 0 or len(source.unread) > 1
-            if file is source.files[-1] and not file.removed():
+            if not over:
                 break
-            # Nobody writes to a file that has a newer one, or that is removed.
             self.counts.dropped["unreadable"] += bool(data)
             file.done = True
         if source.pieces and (not source.unread or now - source.quiet_since > _PIECE_SECONDS):
@@ -160,6 +164,9 @@ class Collector:
             found = json.loads(line.strip(b"\0"))
             text, stream, moment = str(found["log"]), str(found["stream"]), str(found["time"])
         except (ValueError, KeyError, TypeError, RecursionError):
+            moment = ""
+        # The store answers 200 all the same, and leaves out a line whose moment it cannot read.
+        if not _MOMENT.fullmatch(moment):
             self.counts.dropped["unreadable"] += 1
             return []
         begun, before, length = source.pieces.get(stream, (moment, "", 0))
@@ -191,7 +198,7 @@ class Collector:
         while not self.stopping.is_set():
             self.counts.alive = time.monotonic()
             try:
-                self._send(rows)
+                self._try(rows)
             except RefusedError as error:
                 self.counts.dropped["refused"] += rows.count(b"\n")
                 _say(f"the store refuses {len(rows)} bytes: {error}")
@@ -201,16 +208,24 @@ class Collector:
                 if not self._failing:
                     _say(f"the store takes no lines, they wait: {error!r}")
                 self._failing = True
-                self.stopping.wait(wait)
+                left = wait
+                while left > 0 and not self.stopping.wait(min(left, _LOOK_SECONDS)):
+                    left -= _LOOK_SECONDS
+                    self._look()
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
-                # Files that the engine removes meanwhile have to be open before.
-                self._look()
             else:
                 if self._failing:
                     _say("the store takes lines again")
                 self._failing = False
                 return True
         return False
+
+    def _try(self, rows: bytes) -> None:
+        """Send a batch, and go on looking meanwhile: files that the engine removes have to be open before."""
+        answer = self._sender.submit(self._send, rows)
+        while not futures.wait([answer], timeout=_LOOK_SECONDS).done:
+            self._look()
+        answer.result()
 
     def _keep(self) -> None:
         """Write down up to where the store has everything."""
@@ -228,15 +243,22 @@ class Collector:
             unfinished.replace(self._kept)
         except OSError as error:
             # On a full disk: ended by it, this program would send the same lines again at each of its starts.
-            _say(f"positions are not written, so a restart sends lines twice: {error!r}")
+            if not self._keeps_failing:
+                _say(f"positions are not written, so a restart sends lines twice: {error!r}")
+            self._keeps_failing = True
             return
+        self._keeps_failing = False
         self._positions = places
 
 
 def _read_positions(path: Path) -> dict[str, Place]:
-    with suppress(OSError, ValueError, TypeError, AttributeError):
+    try:
         return {name: Place(**place) for name, place in json.loads(path.read_text()).items()}
-    return {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        _say(f"positions cannot be read, so lines that the store has are sent again: {error!r}")
+        return {}
 
 
 def _say(text: str) -> None:

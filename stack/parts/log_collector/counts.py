@@ -19,15 +19,19 @@ class LogCounts:
         self.held_bytes = 0
         """Bytes of files that the engine has removed and the store has not got."""
         self.caught_up = self.alive = time.monotonic()
+        self._shown: set[tuple[str, str]] = set()
 
     def known(self, part: str) -> None:
-        """Let each series of a part begin with 0, so that Prometheus sees the first increase."""
+        """Show each series of a part, also where nothing is counted."""
         self.lines[part] += 0
         for kind in kinds(part):
             self.matches[part, kind] += 0
 
     def text(self) -> str:
-        """Return all of it."""
+        """Return all of it: each counter is 0 the first time, since Prometheus sees no increase in a first value.
+
+        What a restart finds is counted within its first second: files that the engine has removed, a PANIC.
+        """
         rows = [("lines_total", f'part="{part}"', count) for part, count in list(self.lines.items())]
         rows += [("matches_total", f'part="{part}",kind="{kind}"', n) for (part, kind), n in list(self.matches.items())]
         rows += [("dropped_lines_total", f'reason="{reason}"', count) for reason, count in self.dropped.items()]
@@ -35,9 +39,12 @@ class LogCounts:
         rows += [("held_bytes", "", self.held_bytes)]
         rows += [("behind_seconds", "", round(time.monotonic() - self.caught_up))]
         lines, named = list[str](), set[str]()
-        for name, labels, value in rows:
+        for name, labels, count in rows:
+            counter = name.endswith("_total")
             if name not in named:
                 named.add(name)
-                lines.append(f"# TYPE log_collector_{name} {'counter' if name.endswith('_total') else 'gauge'}")
+                lines.append(f"# TYPE log_collector_{name} {'counter' if counter else 'gauge'}")
+            value = 0 if counter and (name, labels) not in self._shown else count
+            self._shown.add((name, labels))
             lines.append(f"log_collector_{name}{{{labels}}} {value}" if labels else f"log_collector_{name} {value}")
         return "\n".join(lines) + "\n"

@@ -91,15 +91,17 @@ class LogSource:
         if not self.pieces and file.fingerprint():
             self.safe = Place(file.inode, file.first, file.offset)
 
-    def open(self) -> None:
-        """Open the files that are not open yet, and close those that are read and removed."""
-        for file in [file for file in self.files if file.done and file.removed()]:
-            self.files.remove(file)
-            os.close(file.descriptor)
-        there = {file.inode for file in self.files}
+    def open(self) -> bool:
+        """Open the files that are not open yet, and close those that are read and removed.
+
+        Return whether others may have come and gone since the last time: then the newest one of that time is gone too.
+        """
+        newest = self.files[-1] if self.files else None
+        there, found = {file.inode for file in self.files}, list[LogFile]()
         log = self.folder / f"{self.container}-json.log"
-        # The engine gives a file that it has rotated a number, and the oldest one the highest.
-        for path in (*(log.with_name(f"{log.name}.{number}") for number in range(9, 0, -1)), log):
+        # The engine gives a file that it has rotated a number, and the oldest one the highest. A rotation meanwhile
+        # moves files towards those that are not looked at yet, so from this end it hides none.
+        for path in (log, *(log.with_name(f"{log.name}.{number}") for number in range(1, 10))):
             try:
                 if path.stat().st_ino in there:
                     continue
@@ -111,14 +113,27 @@ class LogSource:
                 os.close(descriptor)
                 continue
             there.add(inode)
-            self.files.append(LogFile(descriptor, inode))
+            found.insert(0, LogFile(descriptor, inode))
+        self.files += found
+        missed = bool(found) and newest is not None and newest.removed()
+        for file in [file for file in self.files if file.done and file.removed()]:
+            self.files.remove(file)
+            os.close(file.descriptor)
+        return missed
 
     def resume(self, place: Place) -> bool:
-        """Go on where an earlier run ended. Return False where that file is gone: all that are left are newer."""
+        """Go on where an earlier run ended. Return False where that is unknown: then all files are read.
+
+        The file is gone and all that are left are newer, or a power cut took its end and it has new lines since.
+        """
         for number, file in enumerate(self.files):
             if file.inode == place.inode and file.fingerprint() == place.first:
+                # The engine does not sync its files, so a power cut can take an end that the store has.
+                size = os.fstat(file.descriptor).st_size
+                if 0 < place.offset <= size and os.pread(file.descriptor, 1, place.offset - 1) != b"\n":
+                    return False
+                file.offset = min(place.offset, size)
                 for earlier in self.files[:number]:
                     earlier.done = True
-                file.offset = place.offset
                 return True
         return False

@@ -29,10 +29,11 @@ def on_their_way() -> list[Panel]:
         ),
         series(
             "Lines that are lost",
-            "Lines in 15 minutes that were dropped, and files that the engine removed before they were read.",
+            "Lines in 15 minutes that were dropped, or left out by the store; files that were removed unread.",
             "short",
             Query(counted("15m", rules.DROPPED, "", "reason"), "{{reason}}"),
             Query(counted("15m", rules.GAPS), "files"),
+            Query(f"sum(round(increase({store.LEFT_OUT}[15m])))", "by the store"),
             watched_by=["LogLinesDropped"],
         ),
     ]

@@ -8,6 +8,7 @@ from functools import partial
 from stack.monitoring.alerts import STORES, Alert, Group, Text, number, unless_down
 from stack.parts.log_collector.events import FATAL, LOGIN, PANIC, POSTGRES, TRACEBACK
 from stack.parts.log_collector.spec import PART
+from stack.parts.logs import rules as store
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
@@ -53,7 +54,8 @@ def _dropped() -> Alert:
     return alert(
         name="LogLinesDropped",
         # A gap is a file that the engine removed while nobody read it: how many lines it had, nobody knows.
-        expression=f"max by (job) (sum by (job) (increase({DROPPED}[15m])) + sum by (job) (increase({GAPS}[15m]))) > 0",
+        expression=f"max by (job) (sum by (job) (increase({DROPPED}[15m])) + sum by (job) (increase({GAPS}[15m])) "
+        f"or sum by (job) (increase({store.LEFT_OUT}[15m]))) > 0",
         wait="",
         severity="warning",
         summary=Text(en="log lines are lost", ru="строки логов теряются"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from stack.monitoring.alerts import Alert, Group, Text
-from stack.parts.logs.spec import PART
+from stack.parts.logs.spec import FREE_MIB, PART
 from stack.settings.environment import Environment
 from stack.settings.types import bytes_of
 from stack.spec.service import ServiceSpec
@@ -14,6 +14,8 @@ from stack.spec.service import ServiceSpec
 OURS = f'job="{PART}"'
 FULL_RATIO = 0.9
 DATA = f"sum by (job) (vl_data_size_bytes{{{OURS}}})"
+LEFT_OUT = f'vl_rows_dropped_total{{{OURS},reason!="too_small_timestamp"}}'
+"""Lines that it has answered with 200 and not stored, but for those that are older than the retention."""
 READ_ONLY = f"max by (job) (vl_storage_is_read_only{{{OURS}}})"
 
 alert = partial(Alert, service=PART, dashboard="samokoder-monitoring")
@@ -37,8 +39,9 @@ def _full() -> Alert:
         severity="warning",
         summary=Text(en="VictoriaLogs takes no lines any more", ru="VictoriaLogs больше не принимает строки"),
         description=Text(
-            en="Less than 10 MB of its disk are free. New lines wait in the collector's buffer, then they are dropped.",
-            ru="На диске осталось меньше 10 МБ. Новые строки ждут в буфере сборщика, потом теряются.",
+            en=f"Less than {FREE_MIB} MiB of its disk are free. "
+            "New lines wait in the collector's buffer, then they are dropped.",
+            ru=f"На диске осталось меньше {FREE_MIB} МиБ. Новые строки ждут в буфере сборщика, потом теряются.",
         ),
     )
 

@@ -12,6 +12,7 @@ from stack.spec.service import DataVolume, Publish, Scrape, ServiceSpec
 PART = "logs"
 PORT = 9428
 PAGE = "/select/vmui/"
+FREE_MIB = 1024
 _VOLUME = "/var/tmp"  # noqa: S108 - a path in the container, where a volume lies
 
 
@@ -31,6 +32,9 @@ def spec(environment: Environment) -> ServiceSpec:
             f"-httpListenAddr=:{PORT}",
             f"-retentionPeriod={settings.retention_time}",
             f"-retention.maxDiskSpaceUsageBytes={settings.retention_size}",
+            # It keeps the last two days whatever they take, and shares its disk with PostgreSQL: by default it stops at
+            # 10 MB, when nothing else can write any more.
+            f"-storage.minFreeDiskSpaceBytes={FREE_MIB}MiB",
             # The collector cuts lines so that they stay below this; the default is a quarter of it.
             "-insert.maxLineSizeBytes=1MiB",
             # By default its answers allow every web page that a person has open to read the logs.

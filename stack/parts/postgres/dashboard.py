@@ -25,6 +25,7 @@ def describe(environment: Environment) -> Board:
     return board(
         environment,
         uid=UID,
+        parts=("postgres", "postgres-roles", "postgres-exporter"),
         title="PostgreSQL",
         description="The database as its exporter sees it.",
         choices=[

@@ -25,6 +25,7 @@ def describe(environment: Environment) -> Board:
     return board(
         environment,
         uid=UID,
+        parts=("prometheus", "alertmanager", "grafana", "blackbox-exporter", "logs", "log-collector"),
         title="Monitoring",
         description="Whether the monitoring itself works: what is scraped, stored, evaluated, sent and probed.",
         choices=[

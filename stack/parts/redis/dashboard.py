@@ -24,6 +24,7 @@ def describe(environment: Environment) -> Board:
     return board(
         environment,
         uid=UID,
+        parts=("redis", "redis-users", "redis-exporter"),
         title="Redis",
         description="Redis as its exporter sees it: it holds the queue of jobs and the counters of the rate limit.",
         choices=[choice("redis", "Exporter", "Exporters of Redis.", "label_values(redis_up, instance)")],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from stack.settings.environment import Environment
 from tests.render.rule_cases.model import Case, Fires, grows, pair, stays
@@ -28,7 +29,7 @@ def _store() -> Iterator[Case]:
         minute=5,
         labels=OF_STORE | {"severity": "warning"},
         summary="VictoriaLogs takes no lines any more",
-        description="Less than 10 MB of its disk are free. New lines wait in the collector's buffer, then they are "
+        description="Less than 1024 MiB of its disk are free. New lines wait in the collector's buffer, then they are "
         "dropped.",
     )
     data = f'vl_data_size_bytes{{{STORE},type="storage"}}'
@@ -69,7 +70,18 @@ def _collector() -> Iterator[Case]:
     for what, series in one.items():
         other = {each: stays(0) for each in one.values() if each != series}
         yield Case(alert="LogLinesDropped", title=what, series={series: grows(1), **other}, minute=30, fires=(lost,))
-    yield Case(alert="LogLinesDropped", title="none", series=dict.fromkeys(one.values(), stays(7)), minute=30)
+    left_out = f'vl_rows_dropped_total{{{STORE},reason="too_big_timestamp"}}'
+    too_old = f'vl_rows_dropped_total{{{STORE},reason="too_small_timestamp"}}'
+    zero = dict.fromkeys(one.values(), stays(0))
+    yield Case(
+        alert="LogLinesDropped",
+        title="the store leaves lines out",
+        series=zero | {left_out: grows(1)},
+        minute=30,
+        fires=(replace(lost, labels=OF_COLLECTOR | {"job": "logs"}),),
+    )
+    quiet = dict.fromkeys((*one.values(), left_out), stays(7)) | {too_old: grows(1)}
+    yield Case(alert="LogLinesDropped", title="none but those beyond the retention", series=quiet, minute=30)
 
 
 def _told() -> Iterator[Case]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stack.monitoring import log_links
 from stack.settings.environment import Environment
 
 Series = dict[str, str]
@@ -14,7 +15,7 @@ Series = dict[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Fires:
-    """One alert that is expected: its labels beside `alertname`, and its annotations beside the two addresses."""
+    """One alert that is expected: its labels beside `alertname`, and its annotations beside the addresses."""
 
     labels: Mapping[str, str]
     summary: str
@@ -40,13 +41,13 @@ class Case:
             "runbook_url": f"{settings.alerts.runbooks_url}/{self.alert}.md",
             "dashboard_url": f"{settings.grafana.address}/d/{dashboard}",
         }
-        expected = [
-            {
-                "exp_labels": dict(fires.labels),
-                "exp_annotations": {"summary": fires.summary, "description": fires.description, **addresses},
-            }
-            for fires in self.fires
-        ]
+        expected = []
+        for fires in self.fires:
+            lines = log_links.of_service(environment, fires.labels["service"])
+            said = {"summary": fires.summary, "description": fires.description, **addresses}
+            expected.append(
+                {"exp_labels": dict(fires.labels), "exp_annotations": said | ({"logs_url": lines} if lines else {})}
+            )
         return {
             "name": f"{self.alert}: {self.title}",
             "interval": self.interval,

@@ -292,7 +292,7 @@ def test_a_compose_that_fails_is_taken_away_too(measured: Callable[..., compose.
 # What the monitoring uses
 
 
-MONITORING = {"prometheus", "alertmanager", "grafana", "cadvisor"}
+MONITORING = {"prometheus", "alertmanager", "grafana", "cadvisor", "logs", "log-collector"}
 
 
 def test_the_monitoring_parts_are_those_that_are_there_for_it_alone() -> None:

@@ -32,7 +32,13 @@ function stateBoxes(states, chosen, changed) {
   return make("fieldset", { class: "states" }, make("legend", { text: "states" }), ...boxes);
 }
 
-const KNOWN = new Map([["runbook_url", "runbook"], ["dashboard_url", "dashboard"]]);
+const KNOWN = new Map([["runbook_url", "runbook"], ["dashboard_url", "dashboard"], ["logs_url", "logs"]]);
+
+// The annotation opens the last hour of the logs; what is of use is the hour around the begin, as in messages.
+function logsThen(address, startsAt) {
+  const end = new Date(Date.parse(startsAt) + 15 * 60_000).toISOString();
+  return address.replace("g0.relative_time=last_1_hour", `g0.relative_time=none&g0.end_input=${end}`);
+}
 
 // What an annotation says: the known ones by their names, a command of the log as it is typed, an address as a link.
 function annotation(name, value) {
@@ -70,7 +76,8 @@ function alertCard(alert, names) {
     make("p", { class: "links" },
       make("a", { href: silence, text: "silenceThis", key: `silence ${alert.fingerprint}` }),
       generatorURL ? link(generatorURL, text("source")) : null,
-      ...Object.entries(others).map(([name, value]) => annotation(name, value))),
+      ...Object.entries(others).map(([name, value]) =>
+        annotation(name, name === "logs_url" ? logsThen(value, alert.startsAt) : value))),
     ...source(generatorURL));
 }
 

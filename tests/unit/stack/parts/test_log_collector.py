@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from stack.parts.log_collector.__main__ import sender, served
 from stack.parts.log_collector.collector import Collector, RefusedError
 from stack.parts.log_collector.counts import LogCounts
 from stack.parts.log_collector.events import kinds_of
+from stack.parts.log_collector.log_files import LogFile
 
 MOMENT = "2026-11-23T10:05:00.123456789Z"
 PIECE = 16 * 1024
@@ -121,6 +124,11 @@ class Engine:
         self.store.away = False
         thread.join(timeout=30)
         assert not thread.is_alive()
+
+
+def is_open(path: Path) -> bool:
+    """Tell whether this process has a file open."""
+    return any(link.resolve() == path.resolve() for link in Path("/proc/self/fd").iterdir())
 
 
 def until(true: Any, seconds: float = 20) -> None:
@@ -260,21 +268,153 @@ def test_positions_that_cannot_be_written_end_nothing(engine: Engine, capsys: py
     unfinished.mkdir()
     container.write("first")
     assert engine.turn() == ["first"]
-    assert "positions are not written" in capsys.readouterr().out
+    container.write("second")
+    assert engine.turn() == ["first", "second"]
+    assert capsys.readouterr().out.count("positions are not written") == 1, "its own log is collected too"
     unfinished.rmdir()
     engine.turn()
     engine.started()
-    assert engine.turn() == ["first"], "they are written as soon as that is possible"
+    assert engine.turn() == ["first", "second"], "they are written as soon as that is possible"
 
 
-def test_an_unfinished_line_is_read_anew_after_a_restart(engine: Engine) -> None:
+@pytest.mark.parametrize("before", [["whole"], []])
+def test_an_unfinished_line_is_read_anew_after_a_restart(engine: Engine, before: list[str]) -> None:
     container = engine.container()
-    container.write("whole")
+    for text in before:
+        container.write(text)
     container.raw({"log": "half ", "stream": "stdout", "time": MOMENT})
-    assert engine.turn() == ["whole"]
+    assert engine.turn() == before
     engine.started()
     container.raw({"log": "and half\n", "stream": "stdout", "time": MOMENT})
-    assert engine.turn() == ["whole", "half and half"]
+    assert engine.turn() == [*before, "half and half"]
+
+
+def test_a_rotation_in_the_middle_of_a_look_loses_no_line(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    container, opened = engine.container(), os.open
+    container.write("oldest")
+    container.rotate()
+    container.write("older")
+
+    def rotated(*words: Any) -> int:
+        monkeypatch.setattr(os, "open", opened)
+        container.rotate()
+        container.write("newer")
+        return opened(*words)
+
+    monkeypatch.setattr(os, "open", rotated)
+    engine.turn()
+    container.write("newest")
+    assert engine.turn() == ["oldest", "older", "newer", "newest"]
+
+
+def test_the_last_line_before_a_container_is_removed_is_read(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    container, read = engine.container(), LogFile.read
+    container.write("first")
+    engine.turn()
+
+    def and_then_removed(file: LogFile) -> bytes:
+        found = read(file)
+        monkeypatch.setattr(LogFile, "read", read)
+        container.write("last")
+        container.remove()
+        return found
+
+    monkeypatch.setattr(LogFile, "read", and_then_removed)
+    engine.turn()
+    assert engine.turn() == ["first", "last"]
+
+
+def test_files_that_came_and_went_between_two_looks_are_told(engine: Engine) -> None:
+    container = engine.container()
+    container.write("first")
+    engine.turn()
+    for number in range(4):
+        container.rotate()
+        container.write(f"later {number}")
+    assert engine.turn() == ["first", "later 1", "later 2", "later 3"]
+    assert engine.collector.counts.values["gaps"] == 1
+    container.rotate()
+    engine.turn()
+    container.remove()
+    engine.turn()
+    assert engine.collector.counts.values["gaps"] == 1, "a rotation that is seen, and a removed container, are none"
+
+
+def test_nothing_is_lost_while_the_store_hangs(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.01)
+    asked, goes_on = threading.Event(), threading.Event()
+
+    def hangs(rows: bytes) -> None:
+        asked.set()
+        assert goes_on.wait(60)
+        engine.store(rows)
+
+    engine.collector._send = hangs
+    engine.container("a" * 64).write("before")
+    thread = threading.Thread(target=engine.collector.turn)
+    thread.start()
+    try:
+        assert asked.wait(20)
+        short = engine.container("b" * 64)
+        short.write("meanwhile")
+        until(lambda: is_open(short.log))
+        short.remove()
+    finally:
+        goes_on.set()
+        thread.join(timeout=30)
+    assert engine.turn() == ["before", "meanwhile"]
+
+
+def test_after_a_power_cut_that_took_the_end_of_a_file_no_line_comes_twice(engine: Engine) -> None:
+    container = engine.container()
+    container.write("whole")
+    size = container.log.stat().st_size
+    container.write("lost with the power")
+    engine.turn()
+    os.truncate(container.log, size + 7)
+    engine.started()
+    engine.turn()
+    container.write("after")
+    assert engine.turn() == ["whole", "lost with the power", "after"]
+
+
+def test_after_a_power_cut_no_later_line_is_taken_for_one_that_was_sent(engine: Engine) -> None:
+    container = engine.container()
+    container.write("lost with the power")
+    container.write("lost " * 40)
+    engine.turn()
+    os.truncate(container.log, 100)
+    for number in range(4):
+        container.write(f"after {number}")
+    engine.started()
+    assert engine.turn()[-3:] == ["after 1", "after 2", "after 3"], "the first one hangs on the end that was cut"
+    assert engine.collector.counts.values["gaps"] == 1
+
+
+def test_positions_that_are_damaged_are_told(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.container().write("first")
+    engine.turn()
+    engine.positions.write_text(engine.positions.read_text()[:20])
+    engine.started()
+    assert engine.turn() == ["first", "first"]
+    assert "positions cannot be read" in capsys.readouterr().out
+
+
+def test_a_line_without_a_moment_takes_no_other_one_along(engine: Engine) -> None:
+    container = engine.container()
+    container.write("before")
+    container.write("x", moment="yesterday")
+    container.write("after")
+    assert engine.turn() == ["before", "after"]
+    assert engine.collector.counts.dropped["unreadable"] == 1, "the store would leave it out and answer 200"
+
+
+def test_a_strange_file_of_somebody_elses_container_ends_nothing(engine: Engine) -> None:
+    foreign = engine.folder / "c"
+    foreign.mkdir()
+    (foreign / "config.v2.json").write_text(json.dumps({"Config": {"Labels": ["a"]}}))
+    engine.container().write("ours")
+    assert engine.turn() == ["ours"]
 
 
 def test_what_the_engine_removed_while_the_collector_was_down_is_told(engine: Engine) -> None:
@@ -391,10 +531,28 @@ def test_kinds_of_trouble_are_read_from_lines(part: str, text: str, kinds: list[
 
 
 def test_each_series_begins_with_nothing_so_that_the_first_trouble_is_seen(engine: Engine) -> None:
-    engine.container(part="postgres").write("LOG:  ready")
+    container = engine.container(part="postgres")
+    container.write("2026-11-23 10:05:00.1 UTC [7] PANIC:  could not write")
     engine.turn()
-    assert 'log_collector_matches_total{part="postgres",kind="panic"} 0' in engine.collector.counts.text()
-    assert 'log_collector_lines_total{part="postgres"} 1' in engine.collector.counts.text()
+    panics = 'log_collector_matches_total{part="postgres",kind="panic"}'
+    first, second = engine.collector.counts.text(), engine.collector.counts.text()
+    assert f"{panics} 0\n" in first, "Prometheus sees no increase in a first value"
+    assert f"{panics} 1\n" in second
+    assert 'log_collector_lines_total{part="postgres"} 1\n' in second
+
+
+def test_what_each_start_finds_lost_is_an_increase_for_prometheus(engine: Engine) -> None:
+    container = engine.container()
+    for _ in range(2):
+        container.write("first")
+        engine.turn()
+        for number in range(4):
+            container.rotate()
+            container.write(f"later {number}")
+        engine.started()
+        engine.turn()
+        shown = [engine.collector.counts.text() for _ in range(2)]
+        assert ["log_collector_gaps_total 0\n" in shown[0], "log_collector_gaps_total 1\n" in shown[1]] == [True, True]
 
 
 @contextmanager
@@ -433,6 +591,20 @@ def test_a_wrong_password_or_a_full_store_is_waited_for_and_a_bad_batch_is_not(
 ) -> None:
     with answering(status) as (address, _), pytest.raises(error):
         sender(address, "", None)(b"{}\n")
+
+
+def test_connections_that_ask_nothing_take_no_memory_each_and_hold_up_no_scrape() -> None:
+    counts = LogCounts()
+    with served(counts, 0) as server, ExitStack() as idle:
+        before = threading.active_count()
+        for _ in range(3):
+            idle.enter_context(socket.create_connection(("127.0.0.1", server.server_port)))
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+        connection.request("GET", "/health")
+        assert connection.getresponse().status == 200
+        assert threading.active_count() == before, "who took the application over makes thousands of them"
+        connection.close()
+        server.shutdown()
 
 
 def test_the_health_of_a_collector_that_hangs_is_bad() -> None:
