@@ -90,6 +90,7 @@ class Pulumi:
         self.noted = {commit_deploy.GOOD_COMMIT: good, commit_deploy.LAST_COMMIT: last, **others}
         self.moved = self.silent = False
         self.outputs: dict[str, object] = {}
+        self.volumes: list[dict[str, object]] = []
 
     @property
     def good(self) -> str:
@@ -105,7 +106,7 @@ class Pulumi:
             raise ProjectError("The state was moved")
 
     def deployment(self) -> dict[str, object]:
-        return {"resources": [{"type": "pulumi:pulumi:Stack", "outputs": self.outputs}]}
+        return {"resources": [{"type": "pulumi:pulumi:Stack", "outputs": self.outputs}, *self.volumes]}
 
     def pulumi(self, *words: str, **_: object) -> subprocess.CompletedProcess[str]:
         assert words[:3] == ("stack", "tag", "set"), words
@@ -188,6 +189,24 @@ def test_a_commit_with_another_key_than_the_one_in_use_is_not_even_begun(
     assert asked == [pulumi.deployment()]
     assert not clone.calls(), "a refused `up` would have an older program go back, which puts its own key in place"
     assert pulumi.noted[commit_deploy.LAST_COMMIT] == ""
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_merge_that_drops_the_line_of_production_deploys_nothing(clone: Clone, *, older: bool) -> None:
+    good = clone.commit("one")
+    clone.commit("two")
+    pulumi = Pulumi(good)
+    # A version before this output shows it by the volumes, which only production retains.
+    pulumi.outputs = {} if older else {"production": True}
+    volume = {"type": "docker:index/volume:Volume", "urn": "u::data-postgres", "outputs": {"name": "postgres"}}
+    pulumi.volumes = [{**volume, "retainOnDelete": True}]
+    with pytest.raises(ProjectError, match=r"was brought up as production.* Nothing was changed") as refused:
+        deploy(clone, pulumi)
+    assert clone.calls() == [], "its volumes would lose what keeps them, and no person was asked"
+    assert "which asks: make up" in str(refused.value), "who means it has a way"
+    assert pulumi.noted[commit_deploy.LAST_COMMIT] == ""
+    pulumi.outputs = {"production": False}
+    assert "and good" in deploy(clone, pulumi), "a person has brought it up as no production since"
 
 
 def test_a_good_commit_is_deployed_and_noted(clone: Clone) -> None:
