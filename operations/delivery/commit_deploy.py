@@ -18,6 +18,7 @@ from operations.clone import YES_VARIABLE
 from operations.delivery import good_metrics, history, red_checks, runner
 from operations.engine import registry
 from operations.errors import ProjectError
+from operations.lifecycle.up import refuse_undoing
 from operations.workspace import backend, kept_secrets, known, lock, pulumi_state, stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
@@ -118,8 +119,8 @@ class CommitDeploy:
         noted_red = tags.get(red_checks.TAG, "")
         red_before = self._red_before(good=good, last=last, current=current, noted=noted_red, junit=junit)
         # `up` would refuse this. That would count as a fault here, and an older program, which the way back runs, may
-        # not refuse it: it would put the key of its own file in the place of the one in use.
-        kept_secrets.refuse_others(self.workspace, self.run, self.run.deployment())
+        # not refuse it: it would put the key of its own file in the place of the one in use, or undo a rotation.
+        refuse_undoing(self.workspace, self.run)
         # Noted before anything changes, because a deploy that was begun counts even if it does not end.
         self._note(LAST_COMMIT, current)
         own = self._own(current)
