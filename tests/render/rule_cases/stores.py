@@ -48,7 +48,7 @@ class Store:
 
     @property
     def _labels(self) -> Mapping[str, str]:
-        return {"service": self.part, "severity": "critical"} | self.exporter
+        return {"service": self.part, "severity": "critical", **self.exporter}
 
     @property
     def _fires(self) -> tuple[Fires]:
