@@ -1,4 +1,7 @@
 # Convenience over the `samokoder` command. `make` alone lists what there is.
+# `override` is at what this file has for itself: an outer make hands its own PYTHON or DATA on as if they were typed here.
+override TYPED := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(if $(value $(name)),$(name))))
+
 ENV ?= staging
 # POSIX shells have a file in ENV that they read at their start: a path is no environment.
 ifneq (,$(findstring /,$(ENV)))
@@ -13,7 +16,7 @@ ifneq (,$(filter C POSIX,$(LC_ALL)))
 export LC_ALL := C.UTF-8
 endif
 
-SAMOKODER := .venv/bin/samokoder
+override SAMOKODER := .venv/bin/samokoder
 
 # What each goal takes beside ARGS and ENV; what it does not take is refused, because it would be dropped.
 TAKES.up := EMPTY
@@ -33,14 +36,14 @@ TAKES.import-compose := PROJECT
 TAKES.move-state := STATE
 TAKES.sbom := OUT
 TAKES.newcomer := IMAGE
-NO_ARGS := help bootstrap lint newcomer docs coverage bench
+override NO_ARGS := help bootstrap lint newcomer docs coverage bench
 # Variables of the environment that may stand behind `make` too: no goal reads them, but the programs do.
-ANYWHERE := ENV OFFLINE THEN SAMOKODER_% PULUMI_% DOCKER_% AWS_% UV_% %_PROXY %_proxy
-TAKEN := $(sort $(foreach name,$(filter TAKES.%,$(.VARIABLES)),$($(name))) ARGS)
-TYPED := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(if $(value $(name)),$(name))))
+override ANYWHERE := ENV OFFLINE THEN SAMOKODER_% PULUMI_% DOCKER_% AWS_% UV_% %_PROXY %_proxy
+override TAKEN := $(sort $(foreach name,$(filter TAKES.%,$(.VARIABLES)),$($(name))) ARGS)
 
 # None but SQL comes from the shell, which may have them for its own ends (WSL exports NAME): only what was typed is meant.
-$(foreach name,$(filter-out SQL,$(TAKEN)) SHORT,$(eval $(name) =))
+$(foreach name,$(filter-out SQL,$(TAKEN)),$(eval $(name) =))
+override SHORT :=
 SQL ?=
 export SQL
 # Make reads `$` in what is typed as a variable of its own. It hands this on as it was typed, in the environment, where
@@ -56,10 +59,10 @@ MAKEFLAGS += --no-print-directory
 	newcomer mutations coverage bench docs
 
 # What `make help` lists under each heading.
-EVERY_DAY := up preview status smoke logs restart psql password doctor open tunnel down destroy-data help
-DATA := backup backups restore repair drill import-compose
-DELIVERY := deploy rollback check-image rotate drift hardening test-alert render sbom move-state pulumi
-DEVELOPMENT := test test-all test-unit test-live test-deploy test-orders test-orders-faults test-python \
+override EVERY_DAY := up preview status smoke logs restart psql password doctor open tunnel down destroy-data help
+override DATA := backup backups restore repair drill import-compose
+override DELIVERY := deploy rollback check-image rotate drift hardening test-alert render sbom move-state pulumi
+override DEVELOPMENT := test test-all test-unit test-live test-deploy test-orders test-orders-faults test-python \
 	test-archive test-engines newcomer lint mutations coverage bench docs
 
 help: ## List these targets
@@ -75,12 +78,16 @@ help: ## List these targets
 				print line } } }' \
 		$(firstword $(MAKEFILE_LIST))
 
-GOALS := $(or $(MAKECMDGOALS),help)
-takes = $(TAKES.$(1)) $(if $(filter $(NO_ARGS),$(1)),,ARGS)
-WITHOUT := $(if $(filter ARGS,$(TYPED)),$(filter $(NO_ARGS),$(GOALS)))
+override GOALS := $(or $(MAKECMDGOALS),help)
+override takes = $(TAKES.$(1)) $(if $(filter $(NO_ARGS),$(1)),,ARGS)
+override WITHOUT := $(if $(filter ARGS,$(TYPED)),$(filter $(NO_ARGS),$(GOALS)))
 $(if $(WITHOUT),$(error make $(WITHOUT) takes no ARGS))
-WRONG := $(filter-out $(ANYWHERE) $(foreach goal,$(GOALS),$(call takes,$(goal))),$(TYPED))
-$(if $(WRONG),$(error make $(GOALS) takes no $(WRONG). It takes: $(sort ENV $(foreach goal,$(GOALS),$(call takes,$(goal))))))
+# A typing error is told where a person types. An outer make hands on all that was typed to it: most of it is not meant here.
+override MEANT := $(if $(filter 0,$(MAKELEVEL)),$(TYPED),$(filter $(TAKEN),$(TYPED)))
+override WRONG := $(filter-out $(ANYWHERE) $(foreach goal,$(GOALS),$(call takes,$(goal))),$(MEANT))
+override OUTER := $(if $(filter-out 0,$(MAKELEVEL)),. What was typed to an outer make comes here too; to leave it out there: \
+	$$(MAKE) $(GOALS)$(foreach name,$(WRONG), $(name)=))
+$(if $(WRONG),$(error make $(GOALS) takes no $(WRONG). It takes: $(sort ENV $(foreach goal,$(GOALS),$(call takes,$(goal))))$(OUTER)))
 $(foreach name,FOLLOW MONITORING WRITE,$(if $(filter-out 0 1,$($(name))),$(error $(name) is 1 or 0)))
 
 bootstrap: # Python packages; nothing to say and nothing to do when they are there
@@ -121,7 +128,7 @@ rollback: bootstrap ## Go back to the images before, as the stack file had them,
 restart: bootstrap ## Restart PART=…, each replica once the one before is healthy
 	@$(if $(PART),,$(error Which part? make restart PART=api))$(SAMOKODER) restart $(ARGS) "$$PART"
 
-RENDERED = .samokoder/render/$(ENV)
+override RENDERED = .samokoder/render/$(ENV)
 render: bootstrap ## Write every configuration file to OUT=… (.samokoder/render/ENV), secrets replaced by their names
 	@$(SAMOKODER) render --out $(if $(OUT),"$$OUT","$(RENDERED)") $(ARGS)
 
@@ -193,7 +200,7 @@ lint: bootstrap ## Style, types, rooms, spelling, workflows
 	@.venv/bin/zizmor -qqq --offline --no-progress --persona auditor docs/examples/*.yml
 
 # tests/tiers.py says which tests on an engine are not long.
-test: SHORT = and not long
+test: override SHORT = and not long
 test: test-unit test-live test-deploy ## Check what README promises, in minutes
 
 test-all: test-unit test-live test-deploy test-python test-orders test-orders-faults test-archive ## Run all tests, also those that take hours
@@ -213,10 +220,10 @@ test-orders: bootstrap ## Try SAMOKODER_SEQUENCES=200 orders of writes, backups,
 
 test-orders-faults: bootstrap ## Put back faults that there were, one after the other: `make test-orders` finds each
 	@.venv/bin/pytest -m faults -n 2 -s $(ORDERS) $(ARGS)
-ORDERS = tests/backup_image/test_no_write_is_lost.py
+override ORDERS = tests/backup_image/test_no_write_is_lost.py
 
 # That of the official image: what the tests run on elsewhere is the system's.
-PYTHON = $(shell sed -n 's/.*reference="python:\([0-9]*\.[0-9]*\).*/\1/p' stack/images.py)
+override PYTHON = $(shell sed -n 's/.*reference="python:\([0-9]*\.[0-9]*\).*/\1/p' stack/images.py)
 test-python: bootstrap ## Test the reference application on the Python of its official image, where uv can give it
 	@PATH="$$PATH:$(UV_FOLDER)"; export PATH UV_PROJECT_ENVIRONMENT=.samokoder/python-$(PYTHON); \
 		if uv python find --quiet $(PYTHON) >/dev/null 2>&1 || uv python install --quiet $(PYTHON) >/dev/null 2>&1; then \
@@ -242,8 +249,8 @@ bench: bootstrap ## Measure times and costs beside Docker Compose, an empty prog
 	@.venv/bin/python -m bench
 
 # uv is on PATH, or where ./bootstrap has put it. A file that cannot be written anew stays as it is.
-UV_FOLDER = $(lastword $(wildcard $(or $(SAMOKODER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/samokoder)/uv/*))
-requirements = { echo '\# Written by `make docs` from the group "$(1)" of uv.lock.'; PATH="$$PATH:$(UV_FOLDER)" \
+override UV_FOLDER = $(lastword $(wildcard $(or $(SAMOKODER_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/samokoder)/uv/*))
+override requirements = { echo '\# Written by `make docs` from the group "$(1)" of uv.lock.'; PATH="$$PATH:$(UV_FOLDER)" \
 	uv export --quiet --frozen --only-group $(1) --no-emit-project --no-header --no-annotate; } >$(2).new && \
 	mv $(2).new $(2) || { rm -f $(2).new; exit 1; }
 

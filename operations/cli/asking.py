@@ -28,32 +28,27 @@ def agreement(workspace: Workspace, words: str, *, yes: bool, always: bool = Fal
     without a terminal, InvalidSettingsError.
     """
     from operations.workspace import known  # noqa: PLC0415 - it takes its time
-    from stack.settings.keys import key_of  # noqa: PLC0415 - as above
 
     if yes:
         return None
     production = workspace.settings(on_this_machine=False).settings.production
-    changed = ""
     # A file that has lost one line must not be taken for staging, which asks nobody.
-    if not production and known.was_production(workspace):
-        production = True
-        changed = (
-            f"{workspace.name} was brought up as production, and {workspace.committed_file.name} does not say "
-            f"`{key_of('production')}: true` any more: this would make it no production. "
-        )
+    changed = "" if production else known.production_lost(workspace, was=known.was_production(workspace))
+    production = production or bool(changed)
     if not (production or always):
         return None
     if not on_terminal():
         if not production:
             return None
+        no_terminal = f"{workspace.name} is production, and there is no terminal to ask at, so nothing was changed."
         raise ProjectError(
-            f"{changed}{workspace.name} is production, and there is no terminal to ask at, so nothing was changed. "
-            f"Look at it: {workspace.typed('preview')}. Then do it: {workspace.typed(words)}"
+            f"{f'{changed} {no_terminal}'.lstrip()} Look at it: {workspace.typed('preview')}. "
+            f"Then do it: {workspace.typed(words)}"
         )
 
     def ask() -> None:
         if changed:
-            typer.echo(changed.rstrip())
+            typer.echo(changed)
         typer.confirm(f"Do this to {workspace.name}{', which is production' if production else ''}?", abort=True)
 
     return ask

@@ -18,7 +18,8 @@ from operations.clone import YES_VARIABLE
 from operations.delivery import good_metrics, history, red_checks, runner
 from operations.engine import registry
 from operations.errors import ProjectError
-from operations.workspace import backend, kept_secrets, lock, pulumi_state, stack_file
+from operations.lifecycle.up import refuse_undoing
+from operations.workspace import backend, kept_secrets, known, lock, pulumi_state, stack_file
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from stack.monitoring.metrics import Kind
@@ -96,6 +97,7 @@ class CommitDeploy:
         """Deploy as a call of this object does; the caller holds the environment's lock."""
         self.run.refuse_moved()  # it may have moved while this waited for the lock
         environment = self.workspace.environment
+        self._refuse_no_longer_production()
         current = history.commit_of(self._root)
         if untried := untried_images(self._root, environment):
             raise ProjectError("Production gets the images that were tried before:\n  " + "\n  ".join(untried))
@@ -117,8 +119,8 @@ class CommitDeploy:
         noted_red = tags.get(red_checks.TAG, "")
         red_before = self._red_before(good=good, last=last, current=current, noted=noted_red, junit=junit)
         # `up` would refuse this. That would count as a fault here, and an older program, which the way back runs, may
-        # not refuse it: it would put the key of its own file in the place of the one in use.
-        kept_secrets.refuse_others(self.workspace, self.run, self.run.deployment())
+        # not refuse it: it would put the key of its own file in the place of the one in use, or undo a rotation.
+        refuse_undoing(self.workspace, self.run)
         # Noted before anything changes, because a deploy that was begun counts even if it does not end.
         self._note(LAST_COMMIT, current)
         own = self._own(current)
@@ -153,6 +155,15 @@ class CommitDeploy:
             f"{current[:12]} is not good in {environment}: {fault}. It runs {back.commit[:12]} again, which is good."
             f"{_told(again.old)} {back.why}".rstrip()
         )
+
+    def _refuse_no_longer_production(self) -> None:
+        """Raise ProjectError where a merge has dropped the line that makes it production: nobody would be asked."""
+        was = pulumi_state.is_production(self.run.deployment())
+        if lost := known.production_lost(self.workspace, was=was):
+            raise ProjectError(
+                f"{lost} Nothing was changed. Put the line back; or, to mean it, bring it up by hand, which asks: "
+                f"{self.workspace.typed('up')}"
+            )
 
     def _note(self, tag: str, value: str) -> None:
         self.run.pulumi("stack", "tag", "set", tag, value, capture=True)

@@ -17,6 +17,7 @@ import httpx
 from operations.engine.redaction import without
 from operations.errors import ProjectError
 from operations.lifecycle.prepare import prepare
+from operations.workspace import known, pulumi_state
 from operations.workspace.every_secret import every_secret
 from operations.workspace.workspace import Workspace
 
@@ -56,22 +57,25 @@ def preview(workspace: Workspace, *, commit: str) -> tuple[str, bool]:
     output = without(every_secret(run), "\n".join(part for part in (done.stdout, done.stderr) if part))
     workspace.reporter.say(output)
     succeeded = done.returncode == 0
-    return preview_comment(workspace.environment, output=output, succeeded=succeeded, commit=commit), succeeded
+    lost = known.production_lost(workspace, was=pulumi_state.is_production(run.deployment()))
+    text = preview_comment(workspace.environment, output=output, succeeded=succeeded, commit=commit, warning=lost)
+    return text, succeeded
 
 
-def preview_comment(environment: str, *, output: str, succeeded: bool, commit: str) -> str:
+def preview_comment(environment: str, *, output: str, succeeded: bool, commit: str, warning: str = "") -> str:
     """Render the output of `pulumi preview --diff` as Markdown that fits into a comment of GitHub.
 
-    output: without secrets. commit: what was previewed. What does not fit is left out in the middle of the diff, so
-    that errors and totals always stay.
+    output: without secrets. commit: what was previewed. warning: what stands above everything else. What does not fit
+    is left out in the middle of the diff, so that errors and totals always stay.
     """
     text = output.replace("\r", "")
     total = _total(text) if succeeded else "The preview failed; nothing can be deployed like this."
     lines = _diff(text)
     fence = _fence(text)
     of = f" of {commit[:12]}" if commit else ""
+    warned = f"**{warning}**\n\n" if warning else ""
     head = (
-        f"{mark(environment)}\n### {environment}: `pulumi preview`{of}\n\n{total}\n\n"
+        f"{mark(environment)}\n### {environment}: `pulumi preview`{of}\n\n{warned}{total}\n\n"
         f"<details><summary>Differences</summary>\n\n{fence}diff\n"
     )
     foot = f"\n{fence}\n</details>\n"

@@ -171,6 +171,19 @@ def was_production(workspace: Workspace) -> bool:
         return False
 
 
+def production_lost(workspace: Workspace, *, was: bool) -> str:
+    """Return a sentence where the stack file calls a production no production any more; else nothing.
+
+    was: whether the last `up` was of a production. Raises InvalidSettingsError.
+    """
+    if not was or workspace.settings(on_this_machine=False).settings.production:
+        return ""
+    return (
+        f"{workspace.name} was brought up as production, and {workspace.committed_file.name} does not say "
+        f"`{key_of('production')}: true` any more: this would make it no production."
+    )
+
+
 def status(known: Known) -> list[PartStatus]:
     """Return the status of each part, as the engine reports it. Raises EngineError when it does not answer."""
     client = known.client()

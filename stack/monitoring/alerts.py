@@ -138,12 +138,13 @@ def down_alert(part: str) -> str:
     return "".join(word.capitalize() for word in part.split("-")) + "Down"
 
 
-def store_down(environment: Environment, metric: str, exporter: str, *, managed: bool) -> str:
+def store_down(environment: Environment, metric: str, exporter: str, *, answered: str, managed: bool) -> str:
     """Return the expression for a store that does not answer its exporter. metric: the exporter's own verdict, 0 or 1.
 
     An exporter that answers without this metric must not look like a healthy server. One that a silent server holds up
     for longer than a scrape may take gives no metric at all (redis_exporter waits 10 s for TLS, whatever it is told);
-    its own page still answers, so it is not the exporter that is down. managed: such a server has no check of its own.
+    its own page still answers, so it is not the exporter that is down.
+    answered: as for `unless_refused`. managed: such a server has no check of its own.
     """
     job, limit = f'job="{exporter}"', number(seconds(environment.settings.prometheus.scrape_timeout))
     down = f"{metric} == 0 or absent({metric}{{{job}}}) and on (job) up{{{job}}} == 1"
@@ -152,7 +153,21 @@ def store_down(environment: Environment, metric: str, exporter: str, *, managed:
             f" or up{{{job}}} == 0 and scrape_duration_seconds{{{job}}} >= {limit} "
             f'unless on () probe_success{{service="{exporter}"}} == 0'
         )
-    return down
+    return f"({down}){unless_refused(metric, answered)}"
+
+
+ALONE_FOR, ANSWERED_WITHIN = "5m", "4m"
+"""Windows of `unless_refused`. The second is the shorter one: what was answered before an outage proves nothing."""
+
+
+def unless_refused(metric: str, answered: str) -> str:
+    """Return the rest of an expression: a store that answers the application is not down, but refuses its exporter.
+
+    It keeps the application's own alerts back, so it must not last. That the store's own check passes proves nothing:
+    it does so in a server that is cut off, or has no connection left. metric: as for `store_down`. answered: an
+    expression that has a value where the store has answered the application within ANSWERED_WITHIN.
+    """
+    return f" unless on () ({answered} and on () max(max_over_time({metric}[{ALONE_FOR}])) == 0)"
 
 
 def unless_down(stores: Collection[str], window: str) -> str:

@@ -88,6 +88,7 @@ def faults(environment: Environment) -> dict[str, Fault]:
         ("PostgresDown", "postgres"),
         found["postgres"],
         zero=("pg_up", "wal_receiver_up", sick),
+        stays=("samokoder_db_query",),
         fires=frozenset({unhealthy, ("WalReceiverDown", "backup")}),
     )
     found["redis"] = _kept_back(
@@ -97,6 +98,8 @@ def faults(environment: Environment) -> dict[str, Fault]:
         stays=("worker_heartbeat",),
         fires=frozenset({unhealthy, ("WorkerHeartbeatStale", "worker")}),
     )
+    # It would keep the application's own critical alerts back, which have another cause then.
+    found["both exporters are refused"] = Fault(zero=("pg_up", "redis_up"), told=None)
     return found
 
 
@@ -131,6 +134,7 @@ def series(environment: Environment) -> Iterator[tuple[str, str, str]]:
         upstream = f'caddy_reverse_proxy_upstreams_healthy{{job="ingress",upstream="{replica}:8000"}}'
         yield upstream, "1+0x60", "ingress"
     yield 'worker_heartbeat_timestamp_seconds{job="worker",instance="worker:1"}', "0+60x60", "worker"
+    yield 'samokoder_db_query_duration_seconds_count{job="worker",instance="worker:1"}', "0+60x60", "worker"
     yield 'backup_wal_receiver_up{job="backup"}', "1+0x60", "backup"
 
 

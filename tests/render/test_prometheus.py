@@ -274,7 +274,7 @@ def test_prometheus_scrapes_every_part_that_says_where_and_itself(case: str) -> 
 
 
 def test_with_a_password_on_those_who_ask_for_one_are_asked_with_it() -> None:
-    for case, guarded in (("prod", {"prometheus", "alertmanager"}), ("staging", set())):
+    for case, guarded in (("prod", {"prometheus", "alertmanager", "logs"}), ("staging", set())):
         document = yaml.safe_load(prometheus_files(case)["/etc/samokoder/prometheus.yml"])
         assert {job["job_name"] for job in document["scrape_configs"] if "basic_auth" in job} == guarded
         (alertmanager,) = document["alerting"]["alertmanagers"]

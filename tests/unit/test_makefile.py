@@ -108,6 +108,44 @@ def test_what_a_target_does_not_take_is_refused_by_its_name(typed: str, refused:
     assert not done.stdout
 
 
+OUTER = "all:\n\t@$(MAKE) --no-print-directory -C '{clone}' {typed}\n"
+
+
+def by_an_outer_make(clone: Path, typed: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a team's own Makefile, which calls this one."""
+    file = clone / "outer.mk"
+    file.write_text(OUTER.format(clone=clone, typed=typed))
+    kept = {key: value for key, value in os.environ.items() if key not in {"ENV", "ARGS", "MAKEFLAGS", "MAKELEVEL"}}
+    return subprocess.run(
+        ["make", "-f", str(file), *words], cwd=clone, env=kept, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("name", ["RELEASE", "PYTHON", "DATA", "SAMOKODER", "GOALS", "WRONG", "TYPED", "SHORT"])
+def test_what_is_typed_to_an_outer_make_hurts_nobody_here(clone: Path, name: str) -> None:
+    done = by_an_outer_make(clone, "logs PART=api", f"{name}=/of/theirs", "ENV=prod")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\0")[:-1] == ["logs", "api"], "a team's own Makefile could not call this one"
+    for target in ("test-python", "test-unit"):
+        assert "/of/theirs" not in by_an_outer_make(clone, f"-n {target}", f"{name}=/of/theirs").stdout
+
+
+def test_what_an_outer_make_hands_on_and_another_target_takes_is_refused_with_the_way(clone: Path) -> None:
+    done = by_an_outer_make(clone, "rotate SECRET=secret-key", "NAME=v1")
+    assert done.returncode == 2
+    assert "make rotate takes no NAME. It takes: ARGS ENV SECRET." in done.stderr
+    assert "to leave it out there: $(MAKE) rotate NAME=" in done.stderr
+    assert not by_an_outer_make(clone, "rotate SECRET=secret-key NAME=", "NAME=v1").returncode, "it says what works"
+
+
+def test_a_typing_error_is_told_to_who_types(clone: Path) -> None:
+    done = make("logs", "GERP=x")
+    assert done.returncode == 2
+    assert "make logs takes no GERP." in done.stderr, "all lines would be shown, as if they had it"
+    assert "outer make" not in done.stderr
+    assert make("status", "DATA=x").returncode == 2, "a name that this file has for itself is no other"
+
+
 def test_a_rollback_goes_to_the_commit_that_was_typed(clone: Path) -> None:
     assert words_of(clone, "rollback", "TO=abc1234")[:-1] == ["rollback", "--to", "abc1234"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share, store_down
+from stack.monitoring.alerts import ANSWERED_WITHIN, Alert, Group, Outlasts, Text, number, share, store_down
 from stack.parts.postgres.collations import METRIC
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
@@ -22,6 +22,13 @@ CLIENTS = 'backend_type="client backend"'
 USED = f"sum by (instance) (pg_stat_activity_count{{{CLIENTS}}})"
 ALLOWED = "(sum by (instance) (pg_settings_max_connections - pg_settings_superuser_reserved_connections) > 0)"
 
+# More statements of the application ended well than failed. A failed connection is an error and no statement.
+_STATEMENTS, _ERRORS = (
+    f"sum(increase(samokoder_db_{name}[{ANSWERED_WITHIN}]))"
+    for name in ("query_duration_seconds_count", "errors_total")
+)
+ANSWERED = f"{_STATEMENTS} > ({_ERRORS} or vector(0))"
+
 
 def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     """Return the rules."""
@@ -32,7 +39,9 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 
 
 def _availability(environment: Environment) -> Iterator[Alert]:
-    down = store_down(environment, "pg_up", "postgres-exporter", managed=environment.managed_database)
+    down = store_down(
+        environment, "pg_up", "postgres-exporter", answered=ANSWERED, managed=environment.managed_database
+    )
     yield alert(
         name="PostgresDown",
         expression=down,
@@ -48,7 +57,8 @@ def _availability(environment: Environment) -> Iterator[Alert]:
     yield alert(
         name="PostgresExporterErrors",
         expression="pg_scrape_collector_success == 0 "
-        'or label_replace(pg_exporter_last_scrape_error == 1, "collector", "default", "", "")',
+        'or label_replace(pg_exporter_last_scrape_error == 1, "collector", "default", "", "") '
+        f'or label_replace(pg_up == 0 and on () {ANSWERED}, "collector", "login", "", "")',
         wait="15m",
         severity="warning",
         symptom_of=frozenset({"postgres"}),

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, share, store_down
+from stack.monitoring.alerts import (
+    ANSWERED_WITHIN,
+    Alert,
+    Group,
+    Outlasts,
+    Text,
+    number,
+    share,
+    store_down,
+    unseen_seconds,
+)
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
@@ -21,8 +31,16 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     return Group(name="redis", rules=[*_availability(environment), *_limits(alerts), *_persistence(), *files])
 
 
+def _answered(environment: Environment) -> str:
+    """Return an expression that has a value while Redis answers the worker, and the API's limiter gets answers too."""
+    beat = f'time() - max(worker_heartbeat_timestamp_seconds{{job="worker"}}) < {number(unseen_seconds(environment))}'
+    without = f"sum(increase(samokoder_rate_limit_unavailable_total[{ANSWERED_WITHIN}])) > 0"
+    return f"({beat} unless on () {without})"
+
+
 def _availability(environment: Environment) -> Iterator[Alert]:
-    down = store_down(environment, "redis_up", "redis-exporter", managed=environment.managed_redis)
+    answered = _answered(environment)
+    down = store_down(environment, "redis_up", "redis-exporter", answered=answered, managed=environment.managed_redis)
     yield alert(
         name="RedisDown",
         expression=down,
@@ -37,7 +55,8 @@ def _availability(environment: Environment) -> Iterator[Alert]:
     )
     yield alert(
         name="RedisExporterErrors",
-        expression="max by (instance) (redis_exporter_last_scrape_error) == 1 and on (instance) redis_up == 1",
+        expression="max by (instance) (redis_exporter_last_scrape_error) == 1 and on (instance) redis_up == 1 "
+        f"or max by (instance) (redis_up == bool 0) == 1 and on () {answered}",
         wait="15m",
         severity="warning",
         summary=Text(en="Redis is measured in part only", ru="метрики Redis собираются не полностью"),

@@ -5,25 +5,43 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stack.settings.environment import Environment
-from tests.render.rule_cases.model import Case, Fires, Series, container, grows, pair, stays
+from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
+from tests.render.rule_cases.stores import BROKEN, Store
 
 AT = {"job": "postgres-exporter", "instance": "postgres-exporter:9187"}
 EXPORTER = ",".join(f'{name}="{value}"' for name, value in AT.items())
 INSTANCE = {"instance": AT["instance"]}
 DATABASE = INSTANCE | {"datname": "samokoder"}
-DOWN = "It does not answer its exporter: it is down, silent, out of reach, or refuses the exporter's login."
 CRITICAL = {"service": "postgres", "severity": "critical"}
 WARNING = {"service": "postgres", "severity": "warning"}
 INFO = {"service": "postgres", "severity": "info"}
 
 
+def _application(statements: str, errors: str) -> Series:
+    """Return what API and worker measure of the database: statements that ended, and what failed."""
+    return {
+        'samokoder_db_query_duration_seconds_count{job="api",instance="api-1:8000",operation="select"}': statements,
+        'samokoder_db_errors_total{job="api",instance="api-1:8000",error_type="IntegrityError"}': errors,
+    }
+
+
+STORE = Store(
+    alert="PostgresDown",
+    summary="PostgreSQL is down",
+    part="postgres",
+    metric="pg_up",
+    exporter=AT,
+    # What a user types twice fails, in a database that is well.
+    answered=_application(grows(60), grows(5)),
+    silent=_application(f"0+60x{BROKEN} {60 * BROKEN}+0x49", f"0+0x{BROKEN} 10+10x49"),
+    without={"it has hardly a connection left": _application(grows(10), grows(60)), "nobody asks it": {}},
+)
+
+
 def cases(environment: Environment) -> Iterator[Case]:
     """Yield the cases."""
+    yield from STORE.cases(environment, managed=environment.managed_database)
     yield from _availability()
-    if environment.managed_database:
-        yield from _silent()
-    if not environment.managed_database:
-        yield from _well(environment)
     yield from _connections()
     yield from _work()
     yield from _storage()
@@ -31,60 +49,7 @@ def cases(environment: Environment) -> Iterator[Case]:
         yield from _collations()
 
 
-def _well(environment: Environment) -> Iterator[Case]:
-    """Yield the case of a server whose own check passes while nobody else can connect: it has no network, say."""
-    yield Case(
-        alert="PostgresDown",
-        title="its own check passes, and nobody else reaches it for long",
-        series={f"up{{{EXPORTER}}}": stays(1), f"pg_up{{{EXPORTER}}}": "1+0x9 0+0x50"}
-        | container(environment, "postgres"),
-        minute=30,
-        fires=(Fires(labels=CRITICAL | AT, summary="PostgreSQL is down", description=DOWN),),
-    )
-
-
-def _silent() -> Iterator[Case]:
-    late = {f"up{{{EXPORTER}}}": stays(0), f"scrape_duration_seconds{{{EXPORTER}}}": stays(10.001)}
-    page = f'probe_success{{job="probe",service="{AT["job"]}"}}'
-    yield from pair(
-        "PostgresDown",
-        titles=("it holds its exporter up until the scrape fails", "the exporter hangs, its own page too"),
-        fires=late | {page: stays(1)},
-        silent=late | {page: stays(0)},
-        minute=4,
-        labels=CRITICAL | AT,
-        summary="PostgreSQL is down",
-        description=DOWN,
-    )
-
-
 def _availability() -> Iterator[Case]:
-    summary = "PostgreSQL is down"
-    description = DOWN
-    up = {f"up{{{EXPORTER}}}": stays(1)}
-    yield from pair(
-        "PostgresDown",
-        titles=("pg_up is 0", "it answers"),
-        fires=up | {f"pg_up{{{EXPORTER}}}": "1 0+0x9"},
-        silent=up | {f"pg_up{{{EXPORTER}}}": stays(1)},
-        minute=4,
-        labels=CRITICAL | AT,
-        summary=summary,
-        description=description,
-    )
-    yield Case(
-        alert="PostgresDown",
-        title="the exporter answers and has no pg_up",
-        series=up,
-        minute=4,
-        fires=(Fires(labels=CRITICAL | {"job": AT["job"]}, summary=summary, description=description),),
-    )
-    yield Case(
-        alert="PostgresDown",
-        title="the exporter is down, and it says so",
-        series={f"up{{{EXPORTER}}}": stays(0), f"scrape_duration_seconds{{{EXPORTER}}}": stays(0.01)},
-        minute=4,
-    )
     collector = f'pg_scrape_collector_success{{{EXPORTER},collector="stat_statements"}}'
     yield from pair(
         "PostgresExporterErrors",
@@ -108,6 +73,16 @@ def _availability() -> Iterator[Case]:
                 description="The collector default of the exporter fails: alerts on its metrics are silent.",
             ),
         ),
+    )
+    yield from pair(
+        "PostgresExporterErrors",
+        titles=("its login alone is refused", "PostgreSQL answers nobody, which its own alert tells"),
+        fires=STORE.refused() | STORE.answered,
+        silent=STORE.refused() | STORE.silent,
+        minute=30,
+        labels=WARNING | AT | {"collector": "login"},
+        summary="PostgreSQL is measured in part only",
+        description="The collector login of the exporter fails: alerts on its metrics are silent.",
     )
     start = f"pg_postmaster_start_time_seconds{{{EXPORTER}}}"
     yield from pair(

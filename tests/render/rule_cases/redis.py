@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stack.settings.environment import Environment
-from tests.render.rule_cases.model import Case, Fires, Series, container, grows, pair, stays
+from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
+from tests.render.rule_cases.stores import BROKEN, Store
 
 AT = {"job": "redis-exporter", "instance": "redis-exporter:9121"}
 EXPORTER = ",".join(f'{name}="{value}"' for name, value in AT.items())
-DOWN = "It does not answer its exporter: it is down, silent, out of reach, or refuses the exporter's login."
 CRITICAL = {"service": "redis", "severity": "critical"}
 WARNING = {"service": "redis", "severity": "warning"}
+
+# The time of the worker's last answer from the queue; what the API's limiter had to judge without Redis.
+BEAT = 'worker_heartbeat_timestamp_seconds{job="worker",instance="worker:9000"}'
+WITHOUT = 'samokoder_rate_limit_unavailable_total{job="api",instance="api-1:8000",endpoint="/projects"}'
+STORE = Store(
+    alert="RedisDown",
+    summary="Redis is down",
+    part="redis",
+    metric="redis_up",
+    exporter=AT,
+    answered={BEAT: grows(60), WITHOUT: stays(7)},
+    silent={BEAT: f"0+60x{BROKEN} {60 * BROKEN}+0x49"},
+    without={"the worker alone has a connection": {BEAT: grows(60), WITHOUT: grows(5)}, "no worker tells": {}},
+)
 
 
 def _is(**values: str) -> Series:
@@ -20,68 +34,13 @@ def _is(**values: str) -> Series:
 
 def cases(environment: Environment) -> Iterator[Case]:
     """Yield the cases."""
+    yield from STORE.cases(environment, managed=environment.managed_redis)
     yield from _availability()
-    if environment.managed_redis:
-        yield from _silent()
-    if not environment.managed_redis:
-        yield from _well(environment)
     yield from _limits()
     yield from _persistence()
 
 
-def _well(environment: Environment) -> Iterator[Case]:
-    """Yield the case of a server whose own check passes while nobody else can connect: it has no network, say."""
-    yield Case(
-        alert="RedisDown",
-        title="its own check passes, and nobody else reaches it for long",
-        series={f"up{{{EXPORTER}}}": stays(1), **_is(up="1+0x9 0+0x50")} | container(environment, "redis"),
-        minute=30,
-        fires=(Fires(labels=CRITICAL | AT, summary="Redis is down", description=DOWN),),
-    )
-
-
-def _silent() -> Iterator[Case]:
-    late = {f"up{{{EXPORTER}}}": stays(0), f"scrape_duration_seconds{{{EXPORTER}}}": stays(10.001)}
-    page = f'probe_success{{job="probe",service="{AT["job"]}"}}'
-    yield from pair(
-        "RedisDown",
-        titles=("it holds its exporter up until the scrape fails", "the exporter hangs, its own page too"),
-        fires=late | {page: stays(1)},
-        silent=late | {page: stays(0)},
-        minute=4,
-        labels=CRITICAL | AT,
-        summary="Redis is down",
-        description=DOWN,
-    )
-
-
 def _availability() -> Iterator[Case]:
-    summary = "Redis is down"
-    description = DOWN
-    up = {f"up{{{EXPORTER}}}": stays(1)}
-    yield from pair(
-        "RedisDown",
-        titles=("redis_up is 0", "it answers"),
-        fires=up | _is(up="1 0+0x9"),
-        silent=up | _is(up=stays(1)),
-        minute=4,
-        labels=CRITICAL | AT,
-        summary=summary,
-        description=description,
-    )
-    yield Case(
-        alert="RedisDown",
-        title="the exporter answers and has no redis_up",
-        series=up,
-        minute=4,
-        fires=(Fires(labels=CRITICAL | {"job": AT["job"]}, summary=summary, description=description),),
-    )
-    yield Case(
-        alert="RedisDown",
-        title="the exporter is down, and it says so",
-        series={f"up{{{EXPORTER}}}": stays(0), f"scrape_duration_seconds{{{EXPORTER}}}": stays(0.01)},
-        minute=4,
-    )
     error = f'redis_exporter_last_scrape_error{{{EXPORTER},err="NOPERM"}}'
     yield from pair(
         "RedisExporterErrors",
@@ -89,6 +48,16 @@ def _availability() -> Iterator[Case]:
         fires={error: stays(1), **_is(up=stays(1))},
         silent={error: stays(1), **_is(up=stays(0))},
         minute=20,
+        labels=WARNING | {"instance": AT["instance"]},
+        summary="Redis is measured in part only",
+        description="Redis answers, and its exporter fails all the same: alerts on its metrics may be silent.",
+    )
+    yield from pair(
+        "RedisExporterErrors",
+        titles=("its login alone is refused", "Redis answers nobody, which its own alert tells"),
+        fires=STORE.refused() | STORE.answered,
+        silent=STORE.refused() | STORE.silent,
+        minute=30,
         labels=WARNING | {"instance": AT["instance"]},
         summary="Redis is measured in part only",
         description="Redis answers, and its exporter fails all the same: alerts on its metrics may be silent.",

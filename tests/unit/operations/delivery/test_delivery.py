@@ -21,6 +21,7 @@ from operations.errors import ProjectError, PulumiFailedError
 from operations.workspace import lock
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
+from stack.spec.rotation import IN_USE, PHASES, label, slots_of
 from stack.spec.secrets import OPENS_WHAT_IS_KEPT
 
 DIGEST = "sha256:" + "ab" * 32
@@ -90,6 +91,7 @@ class Pulumi:
         self.noted = {commit_deploy.GOOD_COMMIT: good, commit_deploy.LAST_COMMIT: last, **others}
         self.moved = self.silent = False
         self.outputs: dict[str, object] = {}
+        self.others: list[dict[str, object]] = []
 
     @property
     def good(self) -> str:
@@ -105,7 +107,7 @@ class Pulumi:
             raise ProjectError("The state was moved")
 
     def deployment(self) -> dict[str, object]:
-        return {"resources": [{"type": "pulumi:pulumi:Stack", "outputs": self.outputs}]}
+        return {"resources": [{"type": "pulumi:pulumi:Stack", "outputs": self.outputs}, *self.others]}
 
     def pulumi(self, *words: str, **_: object) -> subprocess.CompletedProcess[str]:
         assert words[:3] == ("stack", "tag", "set"), words
@@ -188,6 +190,46 @@ def test_a_commit_with_another_key_than_the_one_in_use_is_not_even_begun(
     assert asked == [pulumi.deployment()]
     assert not clone.calls(), "a refused `up` would have an older program go back, which puts its own key in place"
     assert pulumi.noted[commit_deploy.LAST_COMMIT] == ""
+
+
+def test_a_merge_that_lacks_a_rotation_deploys_nothing_and_is_no_fault_of_the_version(clone: Clone) -> None:
+    good = clone.commit("one")
+    clone.commit("two")
+    pulumi = Pulumi(good)
+    rotated = slots_of("secret_key", 2, "")
+    in_use = {IN_USE: {"secret-key": label(rotated.in_use)}, PHASES: {}}
+    pulumi.others = [{"type": "samokoder:platform:Secrets", "urn": "u::secret", "outputs": in_use}]
+    pulumi.others += [
+        {
+            "type": "random:index/randomPassword:RandomPassword",
+            "urn": f"u::secret-{label(slot)}",
+            "inputs": {"keepers": {"generation": str(each)}},
+        }
+        for slot, each in rotated.generations.items()
+    ]
+    with pytest.raises(ProjectError, match=r"nothing was changed:\n  secret-key") as refused:
+        deploy(clone, pulumi)
+    assert "Look at once" not in str(refused.value), "somebody is woken although all runs as before"
+    assert clone.calls() == [], "an older program, which the way back runs, may undo the rotation"
+    assert pulumi.noted[commit_deploy.LAST_COMMIT] == ""
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_merge_that_drops_the_line_of_production_deploys_nothing(clone: Clone, *, older: bool) -> None:
+    good = clone.commit("one")
+    clone.commit("two")
+    pulumi = Pulumi(good)
+    # A version before this output shows it by the volumes, which only production retains.
+    pulumi.outputs = {} if older else {"production": True}
+    volume = {"type": "docker:index/volume:Volume", "urn": "u::data-postgres", "outputs": {"name": "postgres"}}
+    pulumi.others = [{**volume, "retainOnDelete": True}]
+    with pytest.raises(ProjectError, match=r"was brought up as production.* Nothing was changed") as refused:
+        deploy(clone, pulumi)
+    assert clone.calls() == [], "its volumes would lose what keeps them, and no person was asked"
+    assert "which asks: make up" in str(refused.value), "who means it has a way"
+    assert pulumi.noted[commit_deploy.LAST_COMMIT] == ""
+    pulumi.outputs = {"production": False}
+    assert "and good" in deploy(clone, pulumi), "a person has brought it up as no production since"
 
 
 def test_a_good_commit_is_deployed_and_noted(clone: Clone) -> None:

@@ -119,10 +119,14 @@ class Pulumi:
 
     def __init__(self, output: str, returncode: int = 0) -> None:
         self.output, self.returncode = output, returncode
+        self.production = False
 
     def pulumi(self, *words: str, **_: object) -> CompletedProcess[str]:
         assert words[:2] == ("preview", "--diff"), "nothing but a preview may run with a pull request's code"
         return CompletedProcess(words, self.returncode, self.output, "")
+
+    def deployment(self) -> dict[str, object]:
+        return {"resources": [{"type": "pulumi:pulumi:Stack", "outputs": {"production": self.production}}]}
 
     def configuration(self) -> dict[str, dict[str, object]]:
         return {"samokoder:smtpPassword": {"value": "mail-pass-word", "secret": True}}
@@ -142,6 +146,18 @@ def test_a_preview_shows_no_secret_on_screen_or_in_the_comment(monkeypatch: pyte
     for secret in ("generated-value", "mail-pass-word", "the-teams-passphrase"):
         assert secret not in text + printed.getvalue(), "whatever printed it"
     assert "<samokoder:smtpPassword>" in text
+
+
+def test_a_pull_request_that_makes_production_none_says_so_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace(reporter=Reporter(Console(file=StringIO())))
+    pulumi = Pulumi(OUTPUT)
+    monkeypatch.setattr("operations.delivery.preview_comment.prepare", lambda *_, **__: pulumi)
+    assert "production" not in preview(workspace, commit="abc")[0]
+    pulumi.production = True
+    head = preview(workspace, commit="abc")[0].partition("<details>")[0]
+    assert "**staging was brought up as production, and Pulumi.staging.yaml does not say" in head, (
+        "a reviewer would look for it among the differences of three volumes, and its deploy is refused"
+    )
 
 
 def test_a_preview_that_fails_gives_its_comment_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
