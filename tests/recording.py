@@ -26,7 +26,8 @@ from urllib.parse import quote
 import pulumi
 import yaml
 from google.protobuf import json_format  # type: ignore[import-untyped]
-from pulumi.runtime import mocks, rpc, set_mocks
+from pulumi.runtime import mocks, resource, rpc, set_mocks
+from pulumi.runtime.proto.source_pb2 import StackTrace
 from pulumi.runtime.settings import SETTINGS, get_root_resource
 from pulumi.runtime.stack import Stack as PulumiStack
 from pulumi.runtime.stack import run_pulumi_func
@@ -359,7 +360,7 @@ def record_anew(stack: str, config: dict[str, str]) -> Recording:
     async def program() -> None:
         # Contexts without one of their own share the first, and in it the tasks of a loop that is closed.
         SETTINGS.outputs = set()
-        logger = logging.Logger("recorded")  # noqa: LOG001 - of this run alone, so no handler outlives it
+        logger = logging.Logger("recorded", logging.INFO)  # noqa: LOG001 - of this run alone, so no handler outlives it
         logger.addHandler(log)
         set_mocks(engine, project=PROJECT, stack=stack, preview=False, monitor=monitor, logger=logger)
         pulumi.runtime.set_all_config(config, secret_keys)
@@ -387,7 +388,9 @@ def record_anew(stack: str, config: dict[str, str]) -> Recording:
     }
     # Pulumi waits for the first of its hundreds of tasks, then again for all others: a third of the time of a run.
     all_at_once = mock.patch.object(asyncio, "FIRST_COMPLETED", asyncio.FIRST_EXCEPTION)
-    with mock.patch.dict(os.environ, environment), all_at_once, asyncio.Runner() as runner:
+    # For each resource it looks up every line of the stack, for a service of its maker's that is not asked here.
+    from_nowhere = mock.patch.object(resource, "_get_stack_trace", StackTrace)
+    with mock.patch.dict(os.environ, environment), all_at_once, from_nowhere, asyncio.Runner() as runner:
         runner.run(program(), context=contextvars.Context())
     urns = dict(monitor.requests)
     assert len(urns) == len(monitor.requests), "two resources share type and name: the real engine refuses that"
