@@ -1,4 +1,4 @@
-"""What the unit tests share: two things that cost most of their time and prove nothing here are done once or not."""
+"""What the unit tests share: what costs much of their time and proves nothing here is done once or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from collections.abc import Iterator
 from functools import cache
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def recordings_of_all_processes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Both processes of `make test-unit` ask for the same cases, and each run of the program takes a second."""
+    if hasattr(request.config, "workerinput"):
+        from tests import recording  # noqa: PLC0415 - half a second that a single file may not need
+
+        recording.shared = tmp_path_factory.getbasetemp().parent / "recordings"
+        recording.shared.mkdir(exist_ok=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
