@@ -100,6 +100,10 @@ ON_ONE_STACK = {
 ORDERS = "tests/backup_image/test_no_write_is_lost.py"
 
 
+# A file of few tests with one of ten seconds: handed out last, as few tests are, it would be waited for alone.
+FIRST = ("tests/unit/test_adding_a_part.py",)
+
+
 class _ByFile(LoadFileScheduling):  # type: ignore[misc]
     """A file's tests stay in one process, where they share what they set up; those on one stack are one file here.
 
@@ -108,6 +112,12 @@ class _ByFile(LoadFileScheduling):  # type: ignore[misc]
     xdist's own way to say so, the mark `xdist_group`, does nothing with pytest 9.2: it writes an attribute that is no
     longer read (pytest-xdist 3.8.0, `remote.py`).
     """
+
+    def _assign_work_unit(self, node: Any) -> None:
+        for file in FIRST:
+            if file in self.workqueue:
+                self.workqueue.move_to_end(file, last=False)
+        super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]

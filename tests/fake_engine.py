@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import socketserver
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.serving import serving
 
 
 @dataclass
@@ -95,7 +96,5 @@ def engine_at(fake: FakeEngine) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with tempfile.TemporaryDirectory() as folder, _UnixServer(f"{folder}/docker.sock", Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with tempfile.TemporaryDirectory() as folder, serving(_UnixServer(f"{folder}/docker.sock", Handler)):
         yield f"unix://{folder}/docker.sock"
-        server.shutdown()

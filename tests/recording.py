@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import re
 import runpy
 import string
@@ -26,7 +27,8 @@ from urllib.parse import quote
 import pulumi
 import yaml
 from google.protobuf import json_format  # type: ignore[import-untyped]
-from pulumi.runtime import mocks, rpc, set_mocks
+from pulumi.runtime import mocks, resource, rpc, set_mocks
+from pulumi.runtime.proto.source_pb2 import StackTrace
 from pulumi.runtime.settings import SETTINGS, get_root_resource
 from pulumi.runtime.stack import Stack as PulumiStack
 from pulumi.runtime.stack import run_pulumi_func
@@ -335,6 +337,10 @@ def record_case(case: str) -> Recording:
     return record(*case_config(case))
 
 
+shared: Path | None = None
+"""Folder in which the processes of one run of the tests find what another one has recorded; None: there is none."""
+
+
 def record(stack: str, values: Config) -> Recording:
     """Run `__main__.py` for a stack that is configured with `values`; once for all tests: a recording never changes.
 
@@ -345,7 +351,17 @@ def record(stack: str, values: Config) -> Recording:
 
 @cache
 def _recorded_once(stack: str, wire: str) -> Recording:
-    return record_anew(stack, json.loads(wire))
+    if shared is None:
+        return record_anew(stack, json.loads(wire))
+    kept = shared / hashlib.sha256(f"{stack} {wire}".encode()).hexdigest()
+    if kept.exists():
+        made: Recording = pickle.loads(kept.read_bytes())  # noqa: S301 - one of this run
+        return made
+    made = record_anew(stack, json.loads(wire))
+    begun = kept.with_suffix(f".{os.getpid()}")
+    begun.write_bytes(pickle.dumps(made))
+    begun.replace(kept)
+    return made
 
 
 def record_anew(stack: str, config: dict[str, str]) -> Recording:
@@ -359,7 +375,7 @@ def record_anew(stack: str, config: dict[str, str]) -> Recording:
     async def program() -> None:
         # Contexts without one of their own share the first, and in it the tasks of a loop that is closed.
         SETTINGS.outputs = set()
-        logger = logging.Logger("recorded")  # noqa: LOG001 - of this run alone, so no handler outlives it
+        logger = logging.Logger("recorded", logging.INFO)  # noqa: LOG001 - of this run alone, so no handler outlives it
         logger.addHandler(log)
         set_mocks(engine, project=PROJECT, stack=stack, preview=False, monitor=monitor, logger=logger)
         pulumi.runtime.set_all_config(config, secret_keys)
@@ -387,7 +403,9 @@ def record_anew(stack: str, config: dict[str, str]) -> Recording:
     }
     # Pulumi waits for the first of its hundreds of tasks, then again for all others: a third of the time of a run.
     all_at_once = mock.patch.object(asyncio, "FIRST_COMPLETED", asyncio.FIRST_EXCEPTION)
-    with mock.patch.dict(os.environ, environment), all_at_once, asyncio.Runner() as runner:
+    # For each resource it looks up every line of the stack, for a service of its maker's that is not asked here.
+    from_nowhere = mock.patch.object(resource, "_get_stack_trace", StackTrace)
+    with mock.patch.dict(os.environ, environment), all_at_once, from_nowhere, asyncio.Runner() as runner:
         runner.run(program(), context=contextvars.Context())
     urns = dict(monitor.requests)
     assert len(urns) == len(monitor.requests), "two resources share type and name: the real engine refuses that"

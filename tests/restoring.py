@@ -18,6 +18,7 @@ from operations.data.restore.journal import Journal
 from operations.data.restore.request import DATA, Server, Wanted
 from operations.data.restore.steps import Restore, Restored
 from operations.errors import ProjectError
+from operations.workspace import lock
 from operations.workspace.stack_file import stand_in
 from stack.settings.environment import Environment
 from stack.settings.reading import read_environment
@@ -291,8 +292,11 @@ class Given:
         return restore.put_imported(cast("Any", self), source, never, lambda: None)
 
 
-def on_a_fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
-    """A workspace whose engine is the fake one."""
+def on_a_fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, processes: bool = False) -> Given:
+    """A workspace whose engine is the fake one. processes: whether a Pulumi is looked for among this machine's.
+
+    A lock that is taken over reads all of them, which takes longer than all else of a restore here.
+    """
     made = Given(FakeEngine(), tmp_path)
     client = SimpleNamespace(
         volumes=Volumes(made),
@@ -306,4 +310,6 @@ def on_a_fake_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
 
     made.client = lambda **_: client
     monkeypatch.setattr(on_engine, "EngineRestore", fake)
+    if not processes:
+        monkeypatch.setattr(lock, "pulumi_of", lambda *_: [])
     return made

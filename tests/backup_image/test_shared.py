@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
-import threading
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from samokoder_backup.process import BackupError, UnsureError, sealed, unsealed
 from samokoder_backup.settings import Kind, Settings, Workspace
 from stack.parts.backup.workspace import MARK
 from tests.backup_image.folders import settings_document
+from tests.serving import serving
 
 
 @pytest.fixture
@@ -37,11 +37,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]
     (projects / "mine.txt").write_text("mine")
     (projects / "mine.txt").chmod(0o600)
     (projects / ".samokoder-restore").write_text("the application's own, of this name")
-    server = shared._Server()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield Workspace(host="127.0.0.1", port=server.server_address[1])
-    server.shutdown()
-    server.server_close()
+    with serving(shared._Server()) as server:
+        yield Workspace(host="127.0.0.1", port=server.server_address[1])
 
 
 def with_workspace(workspace: Workspace) -> Settings:

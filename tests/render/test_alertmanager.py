@@ -7,9 +7,7 @@ from itertools import chain, combinations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
-from stack.catalogue import specs
 from stack.monitoring.alerts import Alert, Severity, Text, down_alert
 from stack.parts.alertmanager import routing
 from stack.parts.alertmanager import spec as parts
@@ -17,7 +15,9 @@ from stack.parts.alertmanager.inhibitions import inhibitions
 from stack.parts.cadvisor.rules import UNSEEN_SECONDS
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
+from stack.spec.files import yaml_document
 from stack.spec.service import ServiceSpec
+from tests.described import specs
 from tests.recording import CASES, HEARTBEAT_URL, TELEGRAM_TOKEN, WEBHOOK_URL, case_environment, environment_of
 from tests.render.conftest import Laboratory, contents, output
 from tests.render.known_alerts import every_alert
@@ -81,7 +81,7 @@ def ways_of(receiver: Mapping[str, Any]) -> set[str]:
 @pytest.mark.parametrize("case", CASES)
 def test_every_secret_file_that_is_named_is_there_and_no_secret_is_in_the_text(case: str) -> None:
     files = alertmanager_files(case)
-    document = yaml.safe_load(files[CONFIGURATION])
+    document = yaml_document(files[CONFIGURATION])
     everything = [each for receiver in document["receivers"] for each in integrations(receiver)]
     named = {value for each in everything for key, value in each.items() if key.endswith("_file")}
     assert document["templates"] == [MESSAGES], "without them AlertManager sends its own text"
@@ -96,7 +96,7 @@ def test_who_asks_for_a_password_has_the_files_for_it_and_nobody_else() -> None:
 
 
 def test_alerts_of_production_reach_telegram_with_their_end() -> None:
-    document = yaml.safe_load(alertmanager_files("prod")[CONFIGURATION])
+    document = yaml_document(alertmanager_files("prod")[CONFIGURATION])
     (telegram,) = document["receivers"][0]["telegram_configs"]
     assert telegram["chat_id"] == -1001234567890
     assert telegram["send_resolved"] is True, "somebody must know that it is over"
@@ -106,14 +106,14 @@ def test_alerts_go_to_the_topic_of_a_forum_that_is_chosen() -> None:
     telegram = {"chatId": -100, "messageThreadId": 42}
     chosen = {"alertmanager": {"telegram": telegram}, "telegramBotToken": TELEGRAM_TOKEN}
     for config, topic in ((chosen, 42), (WAYS["telegram"], None)):
-        document = yaml.safe_load(alertmanager_yml(environment_of("staging", config)))
+        document = yaml_document(alertmanager_yml(environment_of("staging", config)))
         (way,) = next(each for each in document["receivers"] if "telegram_configs" in each)["telegram_configs"]
         assert way.get("message_thread_id") == topic, "in a forum nobody reads General"
 
 
 @pytest.mark.parametrize("ways", SUBSETS, ids="+".join)
 def test_every_receiver_is_used_and_every_route_leads_to_one(ways: tuple[str, ...]) -> None:
-    document = yaml.safe_load(alertmanager_yml(subset_environment(ways)))
+    document = yaml_document(alertmanager_yml(subset_environment(ways)))
     names = [receiver["name"] for receiver in document["receivers"]]
     assert len(names) == len(set(names)), "AlertManager refuses a name that is there twice"
     assert {route["receiver"] for route in routes(document)} == set(names), "a receiver without use, or a route to none"
@@ -121,7 +121,7 @@ def test_every_receiver_is_used_and_every_route_leads_to_one(ways: tuple[str, ..
 
 @pytest.mark.parametrize("ways", SUBSETS, ids="+".join)
 def test_people_are_told_by_all_ways_and_of_a_broken_one_by_the_others(ways: tuple[str, ...]) -> None:
-    document = yaml.safe_load(alertmanager_yml(subset_environment(ways)))
+    document = yaml_document(alertmanager_yml(subset_environment(ways)))
     receivers = {receiver["name"]: receiver for receiver in document["receivers"]}
     people = set(ways) - {"heartbeat"}
     assert ways_of(receivers["on-call"]) == people
@@ -140,7 +140,7 @@ def test_each_severity_has_the_times_of_the_settings() -> None:
     environment = environment_of("staging", {"alertmanager": {"timing": {"warning": times}}})
     found = {
         route["matchers"][0]: (route["group_wait"], route["group_interval"], route["repeat_interval"])
-        for route in routes(yaml.safe_load(alertmanager_yml(environment)))
+        for route in routes(yaml_document(alertmanager_yml(environment)))
         if route.get("matchers", [""])[0].startswith("severity=") and route["receiver"] == "on-call"
     }
     assert found == {
@@ -154,7 +154,7 @@ def test_the_heart_beats_as_often_as_the_settings_say() -> None:
     environment = environment_of(
         "staging", {"heartbeatUrl": HEARTBEAT_URL, "alertmanager": {"heartbeatInterval": "2m"}}
     )
-    (route,) = [r for r in routes(yaml.safe_load(alertmanager_yml(environment))) if r["receiver"] == "heartbeat"]
+    (route,) = [r for r in routes(yaml_document(alertmanager_yml(environment))) if r["receiver"] == "heartbeat"]
     assert route["matchers"] == ['alertname="Watchdog"'], "any other alert would keep the heart beating"
     assert route["group_interval"] == "2m"
     assert route["repeat_interval"] == "1ms", "as long as the interval, it would leave out every other beat"
@@ -249,7 +249,7 @@ def test_what_is_named_in_an_inhibition_is_an_alert_that_there_is(case: str) -> 
     environment = case_environment(case)
     known = {alert.name for alert in every_alert(environment, specs(environment))} | {"TestAlert"}
     missing = set()
-    for rule in yaml.safe_load(alertmanager_yml(environment))["inhibit_rules"]:
+    for rule in yaml_document(alertmanager_yml(environment))["inhibit_rules"]:
         for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
             label, _, values = matcher.replace("!=", "=").replace("=~", "=").partition("=")
             if label == "alertname":
@@ -260,7 +260,7 @@ def test_what_is_named_in_an_inhibition_is_an_alert_that_there_is(case: str) -> 
 @pytest.mark.parametrize("case", CASES)
 def test_each_symptom_is_kept_back_in_what_is_rendered_also_those_of_and_about_the_ingress(case: str) -> None:
     environment = case_environment(case)
-    described = yaml.safe_load(alertmanager_files(case)[CONFIGURATION])["inhibit_rules"]
+    described = yaml_document(alertmanager_files(case)[CONFIGURATION])["inhibit_rules"]
 
     def names(matchers: list[str], label: str) -> set[str]:
         said = [each.replace("=~", "=").partition("=") for each in matchers]
@@ -289,7 +289,7 @@ def test_each_symptom_is_kept_back_in_what_is_rendered_also_those_of_and_about_t
 def test_what_stores_nothing_keeps_back_all_that_its_silence_makes_false_and_nothing_that_wakes_for_it() -> None:
     rule = next(
         rule
-        for rule in yaml.safe_load(alertmanager_files("staging")[CONFIGURATION])["inhibit_rules"]
+        for rule in yaml_document(alertmanager_files("staging")[CONFIGURATION])["inhibit_rules"]
         if rule["source_matchers"] == ['alertname="PrometheusNotIngesting"']
     )
     assert rule["target_matchers"] == ['alertname!~"PrometheusNotIngesting|TestAlert|Watchdog"']

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stack.catalogue import specs
 from stack.parts.blackbox_exporter import spec as blackbox_exporter
 from stack.settings.environment import Environment
+from stack.spec.files import yaml_document
+from tests.described import specs
 from tests.recording import CASES, Config, case_environment, environment_of
 from tests.render.conftest import Laboratory, output, wait_until
 
@@ -66,7 +67,7 @@ def test_a_guarded_page_must_ask_for_its_password_and_an_open_one_answer() -> No
     assert guarded == {"prometheus", "alertmanager"}
     assert {part for part, module in asked.items() if module == blackbox_exporter.GUARDED} == guarded
     (exporter,) = [part for part in parts if part.part == blackbox_exporter.PART]
-    modules = yaml.safe_load(str(exporter.files["blackbox.yml"]))["modules"]
+    modules = yaml_document(str(exporter.files["blackbox.yml"]))["modules"]
     assert modules.keys() == set(asked.values()), "a module that is missing fails every probe, one too many asks nobody"
     assert modules[blackbox_exporter.GUARDED]["http"]["valid_status_codes"] == [401], "200 is a page that lost its lock"
 
@@ -111,7 +112,7 @@ def test_a_probe_over_tls_tells_how_long_the_certificate_lasts(
     )
     certificate, key = (tmp_path / "cert.pem").read_text(), (tmp_path / "key.pem").read_text()
     (spec,) = [part for part in specs(environment) if part.part == blackbox_exporter.PART]
-    rendered = yaml.safe_load(str(spec.files["blackbox.yml"]))
+    rendered = yaml_document(str(spec.files["blackbox.yml"]))
     # No authority that the world trusts signs for a laboratory; all else is as it runs.
     rendered["modules"][blackbox_exporter.OPEN]["http"]["tls_config"] = {"ca_file": "/etc/samokoder/ca.pem"}
     server = laboratory.shell(

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 import yaml
 
-from stack.catalogue import rule_document, specs
+from stack.catalogue import rule_document
 from stack.parts.alertmanager import spec as alertmanager
 from stack.parts.api.rules import SECONDS
 from stack.parts.ingress.caddyfile import COUNTED_HANDLER
 from stack.parts.ingress.rules import DURATION
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
-from stack.spec.files import yaml_text
+from stack.spec.files import yaml_document, yaml_text
+from tests.described import specs
 from tests.recording import CASES, case_config, environment_of, merged
 from tests.render.conftest import Laboratory, output
 from tests.render.known_alerts import every_alert
@@ -81,7 +82,7 @@ def kept_back(environment: Environment) -> Iterator[tuple[Rule, Rule, bool]]:
     parts = specs(environment)
     described = rule_document(environment, parts)
     rules = [rule for group in described["groups"] for rule in group["rules"] if "alert" in rule]
-    inhibitions = yaml.safe_load(alertmanager.alertmanager_yml(environment, every_alert(environment, parts)))
+    inhibitions = yaml_document(alertmanager.alertmanager_yml(environment, every_alert(environment, parts)))
     for inhibition in inhibitions["inhibit_rules"]:
         same = inhibition.get("equal", ())
         for cause in rules:

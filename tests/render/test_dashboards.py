@@ -13,15 +13,17 @@ import pytest
 import yaml
 
 from operations.lifecycle.render import files
-from stack.catalogue import dashboard_texts as rendered
-from stack.catalogue import specs
+from stack import catalogue
 from stack.monitoring.alerts import Alert
 from stack.monitoring.boards import replicas
 from stack.parts.logs import spec as logs
 from stack.parts.node_exporter.rules import DISKS
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
+from stack.spec.files import yaml_document
 from tests import goldens
+from tests.described import dashboard_texts as rendered
+from tests.described import specs
 from tests.recording import CASES, case_config, case_environment, environment_of, merged
 from tests.render.conftest import Laboratory, output
 from tests.render.known_alerts import every_alert
@@ -147,7 +149,8 @@ def test_every_dashboard_has_a_uid_of_its_own_that_is_its_file_s_name(case: str)
 
 
 def test_the_same_settings_make_the_same_text() -> None:
-    assert rendered(case_environment("staging")) == rendered(case_environment("staging"))
+    first, second = (catalogue.dashboard_texts(case_environment("staging")) for _ in range(2))
+    assert first == second
 
 
 def test_nothing_but_grafana_s_own_files_needs_the_sdk() -> None:
@@ -188,7 +191,7 @@ def test_every_graph_has_a_legend_and_a_name_for_each_of_its_lines() -> None:
 @pytest.mark.parametrize("case", ["staging", "prod"])
 def test_everything_is_asked_of_the_datasource_that_is_chosen_at_first_the_provisioned_one(case: str) -> None:
     environment = case_environment(case)
-    provisioned = yaml.safe_load(files(environment)["grafana/provisioning/datasources/samokoder.yml"])
+    provisioned = yaml_document(files(environment)["grafana/provisioning/datasources/samokoder.yml"])
     (source,) = provisioned["datasources"]
     for uid, dashboard in dashboards(environment).items():
         (variable,) = [each for each in dashboard["templating"]["list"] if each["type"] == "datasource"]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stack.catalogue import rule_document, specs
+from stack.catalogue import rule_document
 from stack.parts.alertmanager import spec as alertmanager
 from stack.parts.blackbox_exporter import spec as blackbox_exporter
 from stack.parts.blackbox_exporter.spec import PUBLIC
@@ -22,7 +22,8 @@ from stack.parts.cadvisor.rules import UNSEEN_SECONDS
 from stack.parts.prometheus import spec as prometheus
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
-from stack.spec.files import yaml_text
+from stack.spec.files import yaml_document, yaml_text
+from tests.described import specs
 from tests.recording import environment_of
 from tests.render.conftest import Laboratory, output
 from tests.render.known_alerts import every_alert
@@ -215,7 +216,7 @@ def inhibits(environment: Environment, cause: Told, other: Told) -> bool:
         matches(rule["source_matchers"], labels(cause))
         and matches(rule["target_matchers"], labels(other))
         and all(labels(cause).get(label) == labels(other).get(label) for label in rule.get("equal", ()))
-        for rule in yaml.safe_load(alertmanager.alertmanager_yml(environment, described))["inhibit_rules"]
+        for rule in yaml_document(alertmanager.alertmanager_yml(environment, described))["inhibit_rules"]
     )
 
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-import yaml
 
 from operations.clone import ROOT
-from stack.catalogue import dashboard_texts, rule_document, rule_groups, specs
+from stack.catalogue import rule_document, rule_groups
 from stack.monitoring import access
 from stack.monitoring.alerts import Alert, number, share
 from stack.parts.blackbox_exporter import spec as blackbox_exporter
@@ -17,9 +16,10 @@ from stack.parts.grafana import spec as grafana
 from stack.parts.prometheus.spec import prometheus_yml
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
-from stack.spec.files import yaml_text
+from stack.spec.files import yaml_document, yaml_text
 from stack.spec.secrets import ALERTMANAGER_WEB
 from stack.spec.service import Scrape, ServiceSpec
+from tests.described import dashboard_texts, specs
 from tests.recording import CASES, case_environment, environment_of
 from tests.render.conftest import Laboratory, contents, output, wait_until
 from tests.render.known_alerts import every_alert
@@ -47,7 +47,7 @@ def prometheus_files(case: str) -> dict[str, str]:
 
 
 def rules(case: str) -> list[dict[str, Any]]:
-    return [rule for group in yaml.safe_load(rules_text(case))["groups"] for rule in group["rules"]]
+    return [rule for group in yaml_document(rules_text(case))["groups"] for rule in group["rules"]]
 
 
 def rules_text(case: str) -> str:
@@ -256,7 +256,7 @@ def scraped(described: list[ServiceSpec]) -> dict[str, list[tuple[ServiceSpec, S
 @pytest.mark.parametrize("case", CASES)
 def test_prometheus_scrapes_every_part_that_says_where_and_itself(case: str) -> None:
     files = prometheus_files(case)
-    document = yaml.safe_load(files["/etc/samokoder/prometheus.yml"])
+    document = yaml_document(files["/etc/samokoder/prometheus.yml"])
     jobs = {job["job_name"]: job for job in document["scrape_configs"]}
     expected = scraped(specs(case_environment(case)))
     assert jobs.keys() == expected.keys() | {blackbox_exporter.JOB}
@@ -275,7 +275,7 @@ def test_prometheus_scrapes_every_part_that_says_where_and_itself(case: str) -> 
 
 def test_with_a_password_on_those_who_ask_for_one_are_asked_with_it() -> None:
     for case, guarded in (("prod", {"prometheus", "alertmanager", "logs"}), ("staging", set())):
-        document = yaml.safe_load(prometheus_files(case)["/etc/samokoder/prometheus.yml"])
+        document = yaml_document(prometheus_files(case)["/etc/samokoder/prometheus.yml"])
         assert {job["job_name"] for job in document["scrape_configs"] if "basic_auth" in job} == guarded
         (alertmanager,) = document["alerting"]["alertmanagers"]
         secret = ALERTMANAGER_WEB if guarded else ""
@@ -284,7 +284,7 @@ def test_with_a_password_on_those_who_ask_for_one_are_asked_with_it() -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_probe_is_asked_of_the_exporter_and_named_by_what_it_asks(case: str) -> None:
-    document = yaml.safe_load(prometheus_files(case)["/etc/samokoder/prometheus.yml"])
+    document = yaml_document(prometheus_files(case)["/etc/samokoder/prometheus.yml"])
     (job,) = [job for job in document["scrape_configs"] if job["job_name"] == blackbox_exporter.JOB]
     assert job["metrics_path"] == "/probe"
     assert job["sample_limit"] > 0
@@ -393,7 +393,7 @@ def test_a_clock_that_was_set_back_is_told_and_an_ordinary_day_or_a_boot_is_not(
 
 def test_replicas_that_share_a_job_are_targets_of_their_own_in_it() -> None:
     environment = case_environment("staging")
-    document = yaml.safe_load(prometheus_yml(environment, specs(environment)))
+    document = yaml_document(prometheus_yml(environment, specs(environment)))
     jobs = {job["job_name"]: job["static_configs"][0]["targets"] for job in document["scrape_configs"]}
     assert jobs["api"] == ["api-1:8000", "api-2:8000"], "one that is down must not hide behind the other"
     assert not {"api-1", "api-2"} & jobs.keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +70,8 @@ def applied(page: str, root: Path) -> list[str]:
 
 def run(root: Path, *words: str) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV"))}
-    environment |= {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"PYTHONPATH": str(root)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # each start would compile everything anew
     command = [sys.executable, "-m", *words]
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(words[:2])} in the copy:\n{done.stdout[-6000:]}{done.stderr[-3000:]}"
@@ -77,13 +79,16 @@ def run(root: Path, *words: str) -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of this repository as it is now, also of what is not committed."""
+    """A copy of this repository as it is now, also of what is not committed, with what Python has compiled of it."""
     words = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0"):
         source, target = ROOT / name, tmp_path / name
         if name and source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(source.read_bytes())
+            shutil.copy2(source, target)  # with its time, by which Python knows what it has compiled
+            for compiled in source.parent.glob(f"__pycache__/{source.stem}.*.pyc"):
+                (target.parent / "__pycache__").mkdir(exist_ok=True)
+                shutil.copy2(compiled, target.parent / "__pycache__")
     return tmp_path
 
 

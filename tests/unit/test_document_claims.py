@@ -20,7 +20,6 @@ from operations.data.volume_names import BEFORE
 from operations.network import ipv6
 from operations.rotation.plan import rows
 from operations.workspace.stack_file import environments
-from stack.catalogue import specs
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.names import PROJECT, VARIABLE, NetworkName
 from stack.common.secret_rules import CONFIGURED_SECRETS
@@ -31,6 +30,7 @@ from stack.settings.types import Model
 from stack.spec.rotation import label
 from stack.spec.secrets import GENERATED
 from stack.spec.service import ServiceSpec
+from tests.described import specs
 from tests.facts import facts
 from tests.recording import ROOT, case_config, case_environment, wire_config
 

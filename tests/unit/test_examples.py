@@ -51,11 +51,21 @@ def test_an_example_is_pinned_as_our_own_workflows_are_and_may_nothing(name: str
     assert f"examples/{name}.yml" in page
 
 
+PROGRAM = f'#!/bin/sh\nexec {sys.executable} -m operations "$@"\n'
+# The shell alone: Python starts in a second, and what most tests ask is which commit is made on which.
+WRITER = """#!/bin/sh
+[ "$1 $2 $4 $6 $8" = "deploy --env --api --worker --write-only" ] || exit 2
+printf 'config:\\n  samokoder:api: {image: "%s"}\\n  samokoder:worker: {image: "%s"}\\n' "$5" "$7" >"Pulumi.$3.yaml"
+"""
+
+
 @dataclass
 class Platform:
     """The platform's repository, and what its stand-in for GitHub was asked."""
 
     folder: Path
+    program: str = WRITER
+    """What `.venv/bin/samokoder` is in a clone."""
 
     @property
     def repository(self) -> Path:
@@ -115,7 +125,7 @@ class Platform:
             meanwhile()
         program = clone / ".venv/bin/samokoder"
         program.parent.mkdir(parents=True)
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m operations "$@"\n')
+        program.write_text(self.program)
         program.chmod(0o755)
         images = {part: f"registry.example.org/{part}:{number}@sha256:{number:064x}" for part in ("api", "worker")}
         said, steps_of = "", steps(name)
@@ -144,41 +154,74 @@ class Platform:
         return said
 
 
-@pytest.fixture
-def platform(tmp_path: Path) -> Platform:
-    made = Platform(tmp_path)
-    tree = tmp_path / "tree"
-    for folder in ("operations", "stack", "offline", "host"):
-        shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "go"))
+def repository(folder: Path, *, whole: bool) -> Path:
+    """Make a platform's repository in an empty folder. whole: with the programs of the command."""
+    tree, made = folder / "tree", folder / "platform.git"
+    tree.mkdir()
+    for name in ("operations", "stack", "offline", "host") if whole else ():
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", "go"))
     for file in (".gitignore", "Pulumi.yaml", "Pulumi.staging.yaml"):
         shutil.copy(ROOT / file, tree)
     (tree / "Pulumi.prod.yaml").write_text(stack_file.dump({"config": CONFIG}, source="a test"))
     author = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main")
     for words in (("init", "--quiet"), ("add", "--all"), ("commit", "--quiet", "--message", "begun")):
         subprocess.run(["git", *author, *words], cwd=tree, check=True)
-    subprocess.run(["git", "clone", "--quiet", "--bare", tree, made.repository], check=True)
-    gh = tmp_path / "bin/gh"
-    gh.parent.mkdir()
-    # A second pull request of one branch is refused.
-    gh.write_text(
-        f'#!/bin/sh\ncase "$*" in "pr create"*) grep -q "pr create" {tmp_path}/asked && exit 1 ;; esac\n'
-        f'echo "$*" >> {tmp_path}/asked\n'
-    )
-    gh.chmod(0o755)
+    subprocess.run(["git", "clone", "--quiet", "--bare", tree, made], check=True)
     return made
 
 
-def test_a_pull_request_with_the_images_of_both_environments_is_opened_and_then_renewed(platform: Platform) -> None:
-    main = platform.git("rev-parse", "main")
+def with_github(platform: Platform) -> Platform:
+    """Give a platform its stand-in for GitHub, and a home in which Git waits for no disk."""
+    folder = platform.folder
+    (folder / ".gitconfig").write_text("[core]\n\tfsync = none\n")
+    gh = folder / "bin/gh"
+    gh.parent.mkdir()
+    # A second pull request of one branch is refused.
+    gh.write_text(
+        f'#!/bin/sh\ncase "$*" in "pr create"*) grep -q "pr create" {folder}/asked && exit 1 ;; esac\n'
+        f'echo "$*" >> {folder}/asked\n'
+    )
+    gh.chmod(0o755)
+    return platform
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A platform's repository with nothing but its stack files, to be copied."""
+    return repository(tmp_path_factory.mktemp("begun"), whole=False)
+
+
+@pytest.fixture
+def platform(begun: Path, tmp_path: Path) -> Platform:
+    """A platform whose command only writes images into a stack file."""
+    made = Platform(tmp_path)
+    shutil.copytree(begun, made.repository)
+    return with_github(made)
+
+
+@pytest.fixture
+def whole_platform(tmp_path: Path) -> Platform:
+    """A platform with the command itself."""
+    repository(tmp_path, whole=True)
+    return with_github(Platform(tmp_path, PROGRAM))
+
+
+def test_a_pull_request_with_the_images_of_both_environments_is_opened_and_then_renewed(
+    whole_platform: Platform,
+) -> None:
+    main = whole_platform.git("rev-parse", "main")
     for number in (1, 2):
-        platform.run("propose-images", number)
+        whole_platform.run("propose-images", number)
         for environment in ("staging", "prod"):
-            images = platform.version("images", environment).images
+            images = whole_platform.version("images", environment).images
             assert set(images) == {"api", "worker"}
             assert images["api"].startswith(f"registry.example.org/api:{number}@sha256:")
-    assert platform.git("rev-parse", "main") == main, "nobody has approved it yet"
-    assert platform.git("diff", "--name-only", "main", "images").split() == ["Pulumi.prod.yaml", "Pulumi.staging.yaml"]
-    asked = platform.asked()
+    assert whole_platform.git("rev-parse", "main") == main, "nobody has approved it yet"
+    assert whole_platform.git("diff", "--name-only", "main", "images").split() == [
+        "Pulumi.prod.yaml",
+        "Pulumi.staging.yaml",
+    ]
+    asked = whole_platform.asked()
     assert asked.count("pr create --fill --head images") == 1
     assert "pr edit images --title Deploy the images of team/application@0123456789ab" in asked
     assert HANDED_OVER not in asked
@@ -228,14 +271,14 @@ def test_the_page_says_how_a_build_calls_an_example(name: str) -> None:
     assert set(call["with"]) == set(triggers["workflow_call"]["inputs"])
 
 
-def test_staging_gets_its_images_by_a_commit_to_main_and_production_stays(platform: Platform) -> None:
-    before = platform.git("rev-parse", "main")
-    platform.run("deploy-to-staging", 1)
-    assert platform.git("diff", "--name-only", before, "main").split() == ["Pulumi.staging.yaml"]
-    assert set(platform.version("main", "staging").images) == {"api", "worker"}
-    after = platform.git("rev-parse", "main")
-    assert "already" in platform.run("deploy-to-staging", 1)
-    assert platform.git("rev-parse", "main") == after, "an empty commit would deploy again"
+def test_staging_gets_its_images_by_a_commit_to_main_and_production_stays(whole_platform: Platform) -> None:
+    before = whole_platform.git("rev-parse", "main")
+    whole_platform.run("deploy-to-staging", 1)
+    assert whole_platform.git("diff", "--name-only", before, "main").split() == ["Pulumi.staging.yaml"]
+    assert set(whole_platform.version("main", "staging").images) == {"api", "worker"}
+    after = whole_platform.git("rev-parse", "main")
+    assert "already" in whole_platform.run("deploy-to-staging", 1)
+    assert whole_platform.git("rev-parse", "main") == after, "an empty commit would deploy again"
 
 
 def test_an_older_run_that_is_run_again_after_a_newer_one_does_not_deploy_to_staging(platform: Platform) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
-from tests.conftest import DEAREST, time_by_file
+from tests.conftest import DEAREST, FIRST, _ByFile, time_by_file
 from tests.tiers import SHORT, is_short
 
 TESTS = Path(__file__).parents[1]
@@ -41,6 +42,26 @@ def test_the_closing_lines_name_the_dearest_files_and_the_time_of_all() -> None:
     assert lines[0] == ["630.0", "s", "20", "tests", "all", "files"]
     assert lines[1] == ["60.0", "s", "1", "tests", "tests/test_20.py"], "setting up and taking down cost time as well"
     assert len(lines) == DEAREST + 1, "a long list is not read"
+
+
+class Process:
+    """One of the processes that run the tests; `given` are the tests that it is to run, by their numbers."""
+
+    def __init__(self) -> None:
+        self.given: list[int] = []
+
+    def send_runtest_some(self, numbers: list[int]) -> None:
+        self.given += numbers
+
+
+def test_the_file_of_one_long_test_is_begun_before_those_of_many() -> None:
+    made: Any = _ByFile.__new__(_ByFile)
+    made.workqueue = OrderedDict({"tests/unit/test_many.py": {"many": False}, FIRST[0]: {"long": False}})
+    process = Process()
+    made.assigned_work, made.registered_collections = {}, {process: ["many", "long"]}
+    made._assign_work_unit(process)
+    assert process.given == [1], "one process would be at it alone, when all others have ended"
+    assert all((TESTS.parent / file).is_file() for file in FIRST)
 
 
 @pytest.mark.parametrize(

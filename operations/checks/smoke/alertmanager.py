@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import httpx
-import yaml
 
 from operations.checks.alert import send
 from operations.checks.report import Check
@@ -14,6 +13,7 @@ from operations.clone import typed
 from operations.errors import FailedError
 from stack.parts.alertmanager import spec as alertmanager
 from stack.parts.prometheus import spec as prometheus
+from stack.spec.files import yaml_document
 
 
 def alertmanager_checks(asked: StackAsked) -> Iterator[Check]:
@@ -43,5 +43,5 @@ def _receivers(config: str) -> dict[str, list[str]]:
     """Return receiver -> keys of its integrations (`telegram_configs`), from a configuration of AlertManager."""
     return {
         each["name"]: sorted(key for key in each if key.endswith("_configs"))
-        for each in yaml.safe_load(config)["receivers"]
+        for each in yaml_document(config)["receivers"]
     }

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from operations.checks.report import Check, Once
 from operations.checks.smoke.asked import StackAsked, Target
 from operations.clone import typed
@@ -15,11 +13,12 @@ from stack.catalogue import rule_document
 from stack.parts.blackbox_exporter import spec as blackbox_exporter
 from stack.parts.prometheus import spec as prometheus
 from stack.settings.types import seconds as seconds_of
+from stack.spec.files import yaml_document
 
 
 def target_checks(asked: StackAsked) -> Iterator[Check]:
     """Yield a check for each target in the configuration that Prometheus should have."""
-    configured = yaml.safe_load(prometheus.prometheus_yml(asked.environment, asked.parts))["scrape_configs"]
+    configured = yaml_document(prometheus.prometheus_yml(asked.environment, asked.parts))["scrape_configs"]
     for job in configured:
         for group in job["static_configs"]:
             for instance in group["targets"]:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import yaml
 
-from stack.catalogue import rule_groups, specs
+from stack.catalogue import rule_groups
 from stack.monitoring.alerts import Alert
 from stack.settings.environment import Environment
+from tests.described import specs
 from tests.render.rule_cases import (
     alertmanager,
     api,

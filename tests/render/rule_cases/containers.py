@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stack.catalogue import specs
 from stack.settings.environment import Environment
+from tests.described import specs
 from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
 
 # Seen every minute.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from stack.catalogue import specs
 from stack.parts.backup import spec as backup
 from stack.settings.environment import Environment
+from tests.described import specs
 
 ENDS = 10
 """Minute of the last samples of `gone`."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import ceil
 
-from stack.catalogue import specs
 from stack.parts.prometheus.rules import OWN_ALERT
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
+from tests.described import specs
 from tests.render.rule_cases.model import Case, Fires, Series, grows, pair, stays
 
 AT = {"job": "prometheus", "instance": "prometheus:9090"}

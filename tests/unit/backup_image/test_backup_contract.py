@@ -10,10 +10,10 @@ from typing import get_args
 
 import pytest
 
-from stack.catalogue import specs
 from stack.parts.backup import spec as backup
 from stack.parts.backup.metrics import BACKUP_METRICS
 from stack.spec.service import Scrape
+from tests.described import specs
 from tests.recording import CASES, DATABASE_URL, ROOT, case_environment
 
 sys.path.insert(0, str(ROOT / "backup_image"))  # the server is no package of this project

@@ -20,9 +20,9 @@ from bench.report import Measurement, show
 from host.progress import Reporter
 from operations.audit.facts import ContainerFacts, Mount, declared, found
 from operations.workspace.workspace import Workspace
-from stack.catalogue import specs
 from stack.common.names import PART_LABEL
 from tests import recorded
+from tests.described import specs
 from tests.recording import CASES, NETWORK, case_environment, record_case, secret_value
 
 if TYPE_CHECKING:

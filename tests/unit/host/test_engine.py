@@ -23,6 +23,7 @@ from host.errors import EngineError
 from host.file_lock import exclusive
 from host.process import run
 from host.process_ids import live_process
+from tests.serving import serving
 
 INFO = {
     "IndexServerAddress": "https://index.example/v1/",
@@ -59,11 +60,10 @@ class _Engine(BaseHTTPRequestHandler):
 @pytest.fixture
 def answering(tmp_path: Path) -> Iterator[str]:
     path = tmp_path / "engine.sock"
-    with socketserver.ThreadingUnixStreamServer(str(path), _Engine) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = socketserver.ThreadingUnixStreamServer(str(path), _Engine)
+    server.daemon_threads = True
+    with serving(server):
         yield f"unix://{path}"
-        server.shutdown()
 
 
 def unheard(_seconds: float, _last: str) -> None:

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stack.catalogue import specs
 from stack.common import managed
 from stack.common.references import parse_reference
 from stack.parts.postgres import exporter as postgres_exporter
@@ -21,6 +20,7 @@ from stack.parts.redis import users as redis_users
 from stack.settings.types import CERTIFICATE
 from stack.spec.files import Template
 from stack.spec.service import ServiceSpec
+from tests.described import specs
 from tests.recording import (
     CASES,
     DATABASE_PASSWORD,

@@ -15,7 +15,6 @@ import pytest
 import yaml
 
 from operations.checks.image.exposure import not_exposed
-from stack.catalogue import specs
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.names import APPLICATION_USER
 from stack.common.secret_rules import fernet_key, is_fernet_key
@@ -26,6 +25,7 @@ from stack.parts.ingress.traefik import traefik_labels
 from stack.parts.redis import users as redis_users
 from stack.settings.environment import Environment
 from stack.spec.service import ServiceSpec
+from tests.described import specs
 from tests.recording import DIGEST, ROOT, environment_of, record, secret_value
 
 IMAGE = f"registry.example.org/samokoder/api:1.4.2@{DIGEST}"

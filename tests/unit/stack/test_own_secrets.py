@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from stack.catalogue import specs
 from stack.settings.environment import Environment
+from tests.described import specs
 from tests.recording import DIGEST, Recording, environment_of, record, secret_value
 
 IMAGE = f"registry.example.org/samokoder/api:1.4.2@{DIGEST}"

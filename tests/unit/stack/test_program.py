@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from stack.catalogue import specs
 from stack.spec.service import Scrape
+from tests.described import specs
 from tests.recording import CASES, DIGEST, IMAGE, Recording, case_config, merged, record, record_case
 
 

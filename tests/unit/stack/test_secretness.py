@@ -8,13 +8,13 @@ from urllib.parse import quote, unquote
 import pytest
 from pydantic.alias_generators import to_camel
 
-from stack.catalogue import specs
 from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.settings.rotation import Rotation
 from stack.spec.files import Template
 from stack.spec.rotation import SLOTTED
 from stack.spec.secrets import GENERATED as GENERATED_SECRETS
 from stack.spec.secrets import WEB_PASSWORDS, bcrypt_of, secret_names
+from tests.described import specs
 from tests.recording import (
     CASES,
     CONTAINER,

@@ -32,6 +32,7 @@ from offline.images.recipes import _CAP_NET_BIND_SERVICE_EP, NAMES, RECIPES, ROO
 from offline.images.wheels import requirements_for
 from offline.programs import PROGRAMS
 from stack.images import IMAGES
+from tests.serving import serving
 
 ENTRYPOINTS = ROOTFS
 HUB = {"redis": IMAGES["redis"].reference}
@@ -71,10 +72,8 @@ def registry(status: int) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
             """Be silent."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield f"http://127.0.0.1:{server.server_port}/v1/"
-        server.shutdown()
 
 
 @pytest.mark.parametrize(

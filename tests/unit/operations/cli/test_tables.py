@@ -22,7 +22,7 @@ from operations.data.backups import ListedBackup
 from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.lifecycle.down import RemovableVolume
 from operations.rotation.plan import rows as rotations
-from stack.catalogue import specs
+from tests.described import specs
 from tests.recording import ROOT, case_environment
 
 NOON = datetime(2026, 11, 29, 12, 0, 0, 250_000, UTC)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +26,7 @@ from operations.delivery.preview_comment import (
 from operations.engine.redaction import in_every_form, without
 from operations.errors import ProjectError
 from operations.workspace.workspace import Workspace
+from tests.serving import serving
 
 # As Pulumi 3.259 printed it for a program of three random values.
 OUTPUT = """Previewing update (staging):
@@ -257,13 +257,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def github() -> Iterator[GitHub]:
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with serving(Server(("127.0.0.1", 0), Handler)) as server:
         server.state = GitHub(url=f"http://127.0.0.1:{server.server_address[1]}")
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
         yield server.state
-        server.shutdown()
-        thread.join()
 
 
 def test_the_first_preview_writes_a_comment_and_the_next_edits_it(github: GitHub) -> None:

@@ -8,11 +8,11 @@ import yaml
 from pydantic.alias_generators import to_camel
 
 from operations.documents import architecture, generate
-from stack.catalogue import specs
 from stack.common.names import PROJECT
 from stack.common.secret_rules import CONFIGURED_SECRETS
 from stack.settings.reading import read_environment
 from stack.settings.tree import Settings
+from tests.described import specs
 from tests.recording import ROOT, case_environment, wire_config
 
 

@@ -6,7 +6,6 @@ import contextlib
 import socket
 import socketserver
 import struct
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from operations.data import backups
 from operations.engine.bound import MIB, Bound, BoundError
 from operations.engine.commands import execute, execute_apart
 from operations.rotation import servers
+from tests.serving import serving
 
 HEAD = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
 
@@ -62,13 +62,12 @@ def engine(path: Path, *pieces: bytes, on: bytes | None = None, ends: bool = Tru
                 body = b'{"Id": "it", "ExitCode": %s}' % (b"0" if ends else b"null")
                 self.connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
-    with socketserver.ThreadingUnixStreamServer(str(path), Handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    made = socketserver.ThreadingUnixStreamServer(str(path), Handler)
+    made.daemon_threads = True
+    with serving(made):
         client = docker.APIClient(base_url=f"unix://{path}", version="1.41")
         yield SimpleNamespace(id="it", client=SimpleNamespace(api=client), reload=lambda: None, status="running")
         client.close()
-        server.shutdown()
 
 
 PIECES = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +15,7 @@ import pytest
 from operations.engine.log_search import off, search
 from operations.errors import ProjectError
 from tests.recording import case_environment, environment_of
+from tests.serving import serving
 
 OURS = environment_of("staging", {"basicAuth": "always"})
 
@@ -37,10 +37,8 @@ def store(status: int = 200, *rows: dict[str, str], text: str = "") -> Iterator[
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
             """Be silent."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield f"http://127.0.0.1:{server.server_port}", asked
-        server.shutdown()
 
 
 @pytest.mark.parametrize(

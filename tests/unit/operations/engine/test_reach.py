@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -15,6 +14,7 @@ from operations.engine.part_status import expected_parts
 from operations.errors import ProjectError
 from stack.settings.environment import Environment
 from tests.recording import environment_of
+from tests.serving import serving
 from tests.sshd import Sshd
 
 
@@ -74,10 +74,8 @@ def page() -> Iterator[int]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Page)) as server:
         yield server.server_port
-        server.shutdown()
 
 
 def test_on_another_host_every_port_is_reached_through_a_tunnel_that_ends_with_the_command(

@@ -22,10 +22,10 @@ from operations.errors import ProjectError
 from operations.lifecycle import restart as restarting
 from operations.workspace import known, lock
 from operations.workspace.workspace import Workspace
-from stack.catalogue import specs
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.parts.api import contract
 from stack.settings.app import Application
+from tests.described import specs
 from tests.recording import DIGEST, environment_of
 
 

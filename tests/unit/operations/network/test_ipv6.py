@@ -17,11 +17,11 @@ from operations.lifecycle import prepare
 from operations.lifecycle.in_the_way import published
 from operations.network import host_script, ipv6, replacement
 from operations.workspace.workspace import Workspace
-from stack.catalogue import specs
 from stack.common.mistakes import InvalidSettingsError
 from stack.parts.blackbox_exporter import rules as probes
 from stack.parts.blackbox_exporter import spec as blackbox_exporter
 from stack.parts.ingress import spec as ingress
+from tests.described import specs
 from tests.recording import NETWORK, environment_of, record_case
 
 NAME = "samokoder.example.org"

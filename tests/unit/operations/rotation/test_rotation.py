@@ -6,7 +6,6 @@ import base64
 import json
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -54,6 +53,7 @@ from tests.recording import (
     record_case,
     secret_value,
 )
+from tests.serving import serving
 
 sys.path.insert(0, str(ROOT / "reference_app"))  # the application is no package of this project
 
@@ -755,13 +755,11 @@ class Grafana(BaseHTTPRequestHandler):
 @pytest.fixture
 def grafana() -> Iterator[tuple[httpx.Client, type[Grafana]]]:
     handler = type("Handler", (Grafana,), {"password": "old", "refused": 0})
-    server = HTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.server_port}", trust_env=False) as client:
+    with (
+        serving(HTTPServer(("127.0.0.1", 0), handler)) as server,
+        httpx.Client(base_url=f"http://127.0.0.1:{server.server_port}", trust_env=False) as client,
+    ):
         yield client, handler
-    server.shutdown()
-    server.server_close()
 
 
 def test_grafana_is_handed_its_new_password(grafana: tuple[httpx.Client, type[Grafana]]) -> None:

@@ -42,7 +42,7 @@ from tests.restoring import Given, on_a_fake_engine
 
 @pytest.fixture
 def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
-    return on_a_fake_engine(tmp_path, monkeypatch)
+    return on_a_fake_engine(tmp_path, monkeypatch, processes=True)
 
 
 def there(given: Given) -> dict[str, Holder]:

@@ -22,6 +22,7 @@ from rich.console import Console
 from host.progress import Reporter, Task
 from offline.pulumi_cli import PulumiInstall
 from operations.workspace import pulumi_cli
+from tests.serving import serving
 
 ARCHIVES = [
     f"pulumi-v{pulumi_cli.PULUMI_VERSION}-{system}-{machine}.tar.gz"
@@ -51,13 +52,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
         (folder / name).write_bytes(buffer.getvalue())
     digest = hashlib.sha256(buffer.getvalue()).hexdigest()
     monkeypatch.setattr(pulumi_cli, "PULUMI_SUMS", dict.fromkeys(ARCHIVES, digest))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Silent, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield lambda: f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), partial(_Silent, directory=str(folder)))) as server:
+        yield lambda: f"http://127.0.0.1:{server.server_port}"
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from operations.checks.image import exposition
 from operations.documents.metrics import _questions, uses
-from stack.catalogue import dashboard_texts, rule_groups, specs
+from stack.catalogue import rule_groups
 from stack.monitoring.metrics import Job, Kind, Metric
 from stack.parts.api.metrics import METRICS, of_jobs
 from stack.parts.backup.metrics import BACKUP_METRICS
+from tests.described import dashboard_texts, specs
 from tests.recording import ROOT, case_environment
 
 sys.path.insert(0, str(ROOT / "reference_app"))  # the application is no package of this project

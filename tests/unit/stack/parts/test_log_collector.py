@@ -23,6 +23,7 @@ from stack.parts.log_collector.collector import Collector, RefusedError
 from stack.parts.log_collector.counts import LogCounts
 from stack.parts.log_collector.events import kinds_of
 from stack.parts.log_collector.log_files import LogFile
+from tests.serving import serving
 
 MOMENT = "2026-11-23T10:05:00.123456789Z"
 PIECE = 16 * 1024
@@ -568,10 +569,8 @@ def answering(status: int) -> Iterator[tuple[str, list[Any]]]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
             """Be silent."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield f"http://127.0.0.1:{server.server_port}", asked
-        server.shutdown()
 
 
 def test_the_store_is_asked_in_its_own_form_with_the_password_of_the_file(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from operations.workspace import pasted, stack_file
-from stack.catalogue import specs
 from stack.common.mistakes import InvalidSettingsError, Mistake
 from stack.common.secret_rules import SecretInput, check_secrets
 from stack.settings import application_secrets
 from stack.settings.environment import Environment
 from stack.settings.reading import read_environment
 from stack.spec.secrets import GENERATED
+from tests.described import specs
 from tests.recording import CASES, DIGEST, case_environment, environment_of, secret_value, wire_config
 
 KEY = "samokoder:applicationSecrets"

@@ -5,7 +5,6 @@ curl is real, and so is the S3 server of the long test. The other answers are as
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +18,7 @@ from operations.checks.report import Verdict
 from operations.errors import FailedError
 from operations.workspace.workspace import Workspace
 from tests.backup_image.s3_server import ADDING, BUCKET, REGION, S3Server, built
+from tests.serving import serving
 from tests.unit.operations.checks.doctor.test_doctor import examined, make, verdict
 
 __all__ = ["make"]
@@ -76,10 +76,8 @@ def bucket(**answers: tuple[int, str]) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield f"http://127.0.0.1:{server.server_port}", asked
-        server.shutdown()
 
 
 def found(make: Callable[..., Workspace], answers: Mapping[str, tuple[int, str]], **more: Any) -> tuple[Verdict, str]:

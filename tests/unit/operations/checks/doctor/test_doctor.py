@@ -15,7 +15,6 @@ import socketserver
 import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -51,6 +50,7 @@ from stack.common.secret_rules import SecretInput
 from stack.parts.alertmanager.routing import integrations
 from tests.fake_engine import FakeEngine, engine_at
 from tests.recording import TELEGRAM_TOKEN, case_config, case_environment, environment_of, secret_value
+from tests.serving import serving
 
 OWN = "registry.example.org/samokoder/api:1.4.2"
 
@@ -394,15 +394,13 @@ def test_a_third_partys_image_fails_only_where_a_registry_answers_and_has_it_not
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Registry)) as server:
         fake = FakeEngine(info={"IndexServerAddress": f"http://127.0.0.1:{server.server_port}/"})
         with engine_at(fake) as host, examined(make(), host) as asked:
             ask = next(each.ask for each in image_checks(asked) if each.name == "image redis")
             assert verdict(ask)[0] is Verdict.FAILED
             fake.registry.add(asked.environment.image("redis"))
             assert verdict(ask)[0] is Verdict.PASSED
-        server.shutdown()
 
 
 # What is outside
@@ -427,10 +425,8 @@ def page(answer: Callable[[str, str, Mapping[str, str]], tuple[int, Any]]) -> It
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def telegram(make: Callable[..., Workspace], url: str) -> Workspace:
@@ -532,12 +528,8 @@ def tls_port(context: ssl.SSLContext) -> Iterator[int]:
                 client.recv(1024)
                 client.sendall(b"250 mail.example.org\r\n")
 
-    with socketserver.TCPServer(("127.0.0.1", 0), Greeting) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with serving(socketserver.TCPServer(("127.0.0.1", 0), Greeting)) as server:
         yield server.server_address[1]
-        server.shutdown()
-        thread.join()
 
 
 def email(make: Callable[..., Workspace], smarthost: str, **more: Any) -> Workspace:

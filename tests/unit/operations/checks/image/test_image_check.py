@@ -19,13 +19,13 @@ from operations.checks.image.image_ways import Way, settings_text, written_folde
 from operations.checks.image.life import Life
 from operations.checks.report import Finding, Report, Verdict
 from operations.engine import laboratory
-from stack.catalogue import specs
 from stack.monitoring.metrics import Kind
 from stack.parts.api import migrations
 from stack.parts.api import spec as api
 from stack.parts.api.reference import reference_image
 from stack.parts.redis import spec as redis
 from stack.parts.worker import spec as worker
+from tests.described import specs
 from tests.recording import case_environment, environment_of, record_case
 
 if TYPE_CHECKING:

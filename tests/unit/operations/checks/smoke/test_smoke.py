@@ -10,11 +10,11 @@ import json
 import re
 import ssl
 import subprocess
-import threading
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from copy import deepcopy
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,7 +30,7 @@ import yaml
 
 from operations import __main__ as command
 from operations.checks.report import Finding, Report, Verdict, ask_all
-from operations.checks.smoke import pages, smoke
+from operations.checks.smoke import pages, smoke, user_account
 from operations.checks.smoke.asked import StackAsked
 from operations.checks.smoke.entry import _JOB_SHARE, entry_checks
 from operations.checks.smoke.metrics import metrics_checks
@@ -40,7 +40,7 @@ from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.errors import FailedError, ProjectError
 from operations.workspace.workspace import Workspace
 from stack import series
-from stack.catalogue import dashboard_texts, rule_document, specs
+from stack.catalogue import rule_document
 from stack.monitoring.metrics import Job
 from stack.parts.alertmanager import spec as alertmanager
 from stack.parts.api.metrics import of_jobs
@@ -51,8 +51,11 @@ from stack.parts.prometheus import spec as prometheus
 from stack.settings.environment import Environment
 from stack.settings.part import Published
 from stack.settings.types import seconds
+from stack.spec.files import yaml_document
+from tests.described import dashboard_texts, specs
 from tests.fake_engine import FakeEngine, engine_at
 from tests.recording import case_config, environment_of, merged
+from tests.serving import serving
 
 PASSWORDS = {"prometheus-web": "p" * 40, "alertmanager-web": "a" * 40, "grafana-admin": "g" * 40, "logs-web": "l" * 40}
 LOGINS = {
@@ -68,8 +71,16 @@ def environment(case: str = "every-receiver", **values: Any) -> Environment:
     return environment_of(stack, merged(config, {"basicAuth": "always", **values}))
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job here is done at once: look again soon."""
+    monkeypatch.setattr(user_account, "_LOOKS_APART", (0.01,))
+
+
 PATIENCE_SECONDS = 300.0
 """That all checks may take on a busy machine."""
+AUTHORITIES = ssl.create_default_context()
+"""Read once: each client would read the file of them anew."""
 JOB = "job: queue, worker, database"
 COUNTED = "count by (__name__)"
 OFFSITE_FAILS = "min_over_time(backup_offsite_last_exit_code[30m])"
@@ -114,12 +125,24 @@ class World:
 
     @classmethod
     def whole(cls, environment: Environment) -> World:
+        """Return a world of its own, in which all is well."""
+        content = environment.model_dump_json()
+        if content not in _WORLDS:
+            _WORLDS[content] = cls._made(environment)
+        made = _WORLDS[content]
+        own = {each.name: getattr(made, each.name) for each in fields(made) if each.name != "environment"}
+        world = cls(made.environment, **deepcopy(own))
+        world.parts = made.parts
+        return world
+
+    @classmethod
+    def _made(cls, environment: Environment) -> World:
         world = cls(environment)
         for spec in world.parts:
             world.rows[spec.part] = row(spec.part)
         for part in environment.settings.unavailable:
             world.rows[part] = PartStatus(part=part, state=NOT_AVAILABLE)
-        for job in yaml.safe_load(prometheus.prometheus_yml(environment, world.parts))["scrape_configs"]:
+        for job in yaml_document(prometheus.prometheus_yml(environment, world.parts))["scrape_configs"]:
             for group in job["static_configs"]:
                 for instance in group["targets"]:
                     family = {key: by for key, by in group.get("labels", {}).items() if key == "family"}
@@ -155,7 +178,7 @@ class World:
             "redis_memory_used_bytes 2000000\nredis_connected_clients 5\n"
             "# TYPE redis_unexpected_error_replies counter\nredis_unexpected_error_replies 0\n",
         }
-        loaded = yaml.safe_load(alertmanager.alertmanager_yml(environment, []))
+        loaded = yaml_document(alertmanager.alertmanager_yml(environment, []))
         for receiver in loaded["receivers"]:
             receiver["labels"] = {"name": receiver["name"]}  # AlertManager 0.34 shows its own beside what it was given
         world.config = yaml.safe_dump(loaded)
@@ -276,6 +299,10 @@ class World:
         return {"id": "j", "state": state, "result": "failed: InvalidPasswordError" if state == "failed" else ""}
 
 
+_WORLDS: dict[str, World] = {}
+"""Environment as JSON -> its world, which is only copied: most of a test would be spent on rendering it."""
+
+
 def row(part: str, state: str = "running", health: str = "healthy", **more: Any) -> PartStatus:
     return PartStatus(part=part, state=state, health=health, uptime_seconds=9000, **more)
 
@@ -314,20 +341,20 @@ def served(world: World) -> Iterator[StackAsked]:
         for name, part in world.environment.settings
         if isinstance(part, Published)
     }
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with httpx.Client(timeout=PATIENCE_SECONDS, trust_env=False) as client:
-            yield StackAsked(
-                world.environment,
-                world.parts,
-                world.rows,
-                client,
-                lambda part: f"http://127.0.0.1:{server.server_port}/{names[id(part)]}",
-                lambda: PASSWORDS,
-                # One second for a job that nobody ever ends.
-                seconds=(60.0 if world.states[-1] in {"done", "failed"} else 1.0) / _JOB_SHARE,
-            )
-        server.shutdown()
+    with (
+        serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server,
+        httpx.Client(timeout=PATIENCE_SECONDS, trust_env=False, verify=AUTHORITIES) as client,
+    ):
+        yield StackAsked(
+            world.environment,
+            world.parts,
+            world.rows,
+            client,
+            lambda part: f"http://127.0.0.1:{server.server_port}/{names[id(part)]}",
+            lambda: PASSWORDS,
+            # A moment for a job that nobody ever ends.
+            seconds=(60.0 if world.states[-1] in {"done", "failed"} else 0.2) / _JOB_SHARE,
+        )
 
 
 def findings(world: World) -> dict[str, Finding]:
@@ -705,7 +732,7 @@ def test_what_a_managed_redis_has_refused_of_its_own_file_is_told_and_fails_noth
 
 def test_receivers_that_are_not_the_declared_ones_fail() -> None:
     def change(world: World) -> None:
-        document = yaml.safe_load(world.config)
+        document = yaml_document(world.config)
         del next(each for each in document["receivers"] if each["name"] == "on-call")["email_configs"]
         world.config = yaml.safe_dump(document)
 
@@ -805,7 +832,7 @@ def test_a_worker_that_can_do_no_job_fails_by_its_name_and_nothing_stays() -> No
     world = World.whole(environment())
     world.series["worker_queue_depth"], world.series["worker_jobs_total"] = [({}, 5.0)], [({}, 0.0)]
     for states, why in (
-        (["queued"], "the worker has not done a job within 1 s: it is queued (make logs PART=worker)"),
+        (["queued"], "the worker has not done a job within 0.2 s: it is queued (make logs PART=worker)"),
         (["running"], "it is running"),
         (["queued", "failed"], "the worker has ended a job as failed: failed: InvalidPasswordError (make logs"),
     ):
@@ -930,10 +957,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_left_of_a_certificate_is_of_the_one_that_the_server_shows(authority: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority)
-    with TCPServer(("127.0.0.1", 0), BaseRequestHandler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        server.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that does not trust it goes away
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = TCPServer(("127.0.0.1", 0), BaseRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that does not trust it goes away
+    with serving(server):
         port = server.server_address[1]
         trusting = ssl.create_default_context(cafile=f"{authority}.crt")
         left = pages.certificate_left("127.0.0.1", port, "samokoder.example.org", trusting, 5)
@@ -943,7 +970,6 @@ def test_what_is_left_of_a_certificate_is_of_the_one_that_the_server_shows(autho
             pages.certificate_left("127.0.0.1", port, "samokoder.example.org", ssl.create_default_context(), 5)
         with pytest.raises(FailedError, match="nobody trusts"):
             pages.certificate_left("127.0.0.1", port, "another.example.org", trusting, 5)
-        server.shutdown()
     with pytest.raises(FailedError, match="does not answer by TLS"):
         pages.certificate_left("127.0.0.1", port, "samokoder.example.org", trusting, 5)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from stack.catalogue import specs
 from stack.parts.api import spec as api
 from stack.parts.worker import spec as worker
 from stack.spec import health
 from stack.spec.service import ServiceSpec
+from tests.described import specs
 from tests.recording import CASES, DIGEST, Recording, case_environment, environment_of, record, record_case
+from tests.serving import serving
 
 OWN = {"image": f"registry.example.org/samokoder/api:1.4.2@{DIGEST}"}
 
@@ -165,13 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[_Server]:
-    server = _Server(("127.0.0.1", 0), _Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(_Server(("127.0.0.1", 0), _Handler)) as server:
+        yield server
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from stack.catalogue import specs
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.names import NetworkName
 from stack.outputs import warnings
@@ -18,6 +17,7 @@ from stack.parts.ingress.ports import HTTP_PORT, HTTPS_PORT, INTERNAL_PORT
 from stack.settings.environment import Environment
 from stack.settings.ingress import IngressSettings
 from stack.spec.service import ServiceSpec
+from tests.described import specs
 from tests.recording import environment_of, merged
 
 DOMAIN = "samokoder.example.org"
