@@ -1,4 +1,4 @@
-"""The days of an environment, typed in a clone, on the newest engine that Debian has, with each of its image stores."""
+"""The days of an environment, typed in a clone, on engines newer than Debian 12's, with each image store."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from bench.own_ports import own_ports
 from host.engine import connect
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 from tests.live import clones
-from tests.newer_engine import STORES, newer_engine
+from tests.newer_engine import ENGINES, newer_engine
 from tests.private_engine import PrivateEngine
 
 ENVIRONMENT = "newer"
 Typed = Callable[..., str]
 
 
-@pytest.fixture(scope="module", params=STORES)
+@pytest.fixture(scope="module", params=ENGINES)
 def engine_of_today(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PrivateEngine]:
     """The engine, which has no image yet."""
-    with newer_engine(tmp_path_factory.mktemp("newer"), request.param, pool="10.217") as (private, info):
+    engine = ENGINES[request.param]
+    with newer_engine(tmp_path_factory.mktemp("newer"), engine, pool="10.217") as (private, info):
         assert info.knows_start_interval, info
         yield private
 

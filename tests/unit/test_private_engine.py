@@ -17,7 +17,9 @@ def test_a_socket_path_that_the_kernel_refuses_is_said_before_anything_starts(tm
 
 def test_it_shares_nothing_with_the_engine_of_the_system(tmp_path: Path) -> None:
     words = private_engine._arguments(PrivateEngine(root=tmp_path / "e", bridge="sktest9", pool="10.219"))
-    assert "--iptables=false" in words, "two engines that write the Docker chains delete each other's rules"
+    assert {"--iptables=false", "--ip6tables=false"} <= {*words}, (
+        "two engines that write the Docker chains delete each other's rules, and a newer one writes those of IPv6 too"
+    )
     assert {
         f"--data-root={tmp_path}/e/data",
         "--bridge=sktest9",

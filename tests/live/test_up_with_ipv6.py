@@ -1,0 +1,101 @@
+"""An environment gets IPv6 on a newer engine that writes its own packet filter: in network namespaces of the test's."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bench.own_ports import own_ports
+from tests.live import clones
+from tests.namespaces import HOST, HOST_SIX, NEIGHBOUR_SIX, Pair, pair
+from tests.newer_engine import in_its_own, unpacked
+from tests.private_engine import ROOT, private_engine
+
+ENVIRONMENT = "six"
+ASK = """
+import http.client, sys
+connection = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=10)
+connection.request("GET", sys.argv[3])
+print(connection.getresponse().status)
+"""
+
+
+@dataclass
+class World:
+    """A host with IPv6 and its neighbour, and a clone whose environment has the host's engine."""
+
+    pair: Pair
+    folder: Path
+    docker_host: str
+    port: int
+    """Of the ingress."""
+
+    def typed(self, line: str) -> str:
+        """Type a line in the clone, where the package registries are reached; return what it prints."""
+        return clones.typed(self.folder, line, ENV=ENVIRONMENT, DOCKER_HOST=self.docker_host)
+
+    def typed_there(self, line: str) -> str:
+        """Type a line in the clone on the engine's host, where the published ports are; return what it prints."""
+        return self.typed(f"{' '.join(self.pair.host.enter)} {line}")
+
+    def answer(self, host: str, path: str = "/health") -> str:
+        """Return the status that the neighbour is answered with; empty where nobody answers."""
+        return self.pair.neighbour.run(
+            sys.executable, "-c", ASK, host, str(self.port), path, check=False
+        ).stdout.strip()
+
+    def changes(self) -> list[str]:
+        """Return the names of what an `up` would change."""
+        said = clones.run_apart(
+            self.folder, "make", "preview", "ARGS=--json", ENV=ENVIRONMENT, DOCKER_HOST=self.docker_host
+        )
+        assert said.returncode == 0, said.stdout + said.stderr
+        return [each["name"] for each in json.loads(said.stdout)["changes"]]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    newer = tmp_path_factory.mktemp("newer")
+    usr = unpacked(newer)
+    ports = own_ports()
+    ports["samokoder:ingress"] |= {"bindAddress": "0.0.0.0", "bindReason": "a test"}  # type: ignore[dict-item]  # noqa: S104
+    with pair() as made:
+        made.get_ipv6()
+        words = (*made.host.enter, *in_its_own(usr, ROOT), "--storage-driver=overlay2")
+        with private_engine("10.219", data=newer / "data", dockerd=words, apart=True) as (private, info):
+            assert int(info.version.partition(".")[0]) >= 28, info
+            folder = tmp_path_factory.mktemp("clone") / "samokoder"
+            clones.make(folder, ENVIRONMENT, {**ports, "samokoder:api": {"stableSeconds": 2}})
+            yield World(made, folder, private.docker_host, ports["samokoder:ingress"]["port"])
+
+
+def test_users_are_served_by_both_once_the_setting_asks_for_it_and_known_by_their_own_address(world: World) -> None:
+    world.typed("make up")
+    assert world.answer(HOST) == "200"
+    assert world.answer(HOST_SIX) == "", "by default the stack serves IPv4 alone"
+    assert world.changes() == []
+
+    world.typed("make pulumi ARGS='config set --path samokoder:network.ipv6 true'")
+    assert "nobody is served" in world.typed("make preview"), "a preview does not say what that takes"
+    world.typed("make up")
+    assert world.answer(HOST_SIX) == "200", "users by IPv6 find nobody"
+    assert world.answer(HOST) == "200", "users by IPv4 are lost for it"
+    # Of /health nothing is in the log.
+    assert world.answer(HOST_SIX, "/auth/me") == "401"
+    assert NEIGHBOUR_SIX in world.typed("make logs PART=ingress TAIL=200"), "all users by IPv6 are one"
+
+
+def test_with_ipv6_nothing_differs_from_what_is_declared_and_all_checks_pass(world: World) -> None:
+    assert world.changes() == [], "the provider reads back what it wrote, or each `up` replaces all"
+    world.typed("make drift")
+    world.typed("make hardening")
+    world.typed_there("make smoke ARGS='--wait 120'")
+    doctor = clones.run(
+        world.folder, *world.pair.host.enter, "make", "doctor", ENV=ENVIRONMENT, DOCKER_HOST=world.docker_host
+    )
+    assert "the stack serves IPv4 and IPv6" in doctor.stdout, doctor.stdout[-4000:]
