@@ -14,12 +14,13 @@ from offline.images.ensure import ensure_images
 from operations.engine import old_images, registry
 from operations.engine.images import has_images, third_party_images, used_images
 from operations.errors import ProjectError
-from operations.network import host_script, ipv6, replacement
+from operations.network import host_script, ipv6, mtu, replacement
 from operations.workspace import kept, origins, pulumi_state, stack_file, state_room
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.pulumi_cli import found_pulumi
 from operations.workspace.stack_file import Document
 from operations.workspace.workspace import Workspace
+from stack.common.names import LEAST_MTU, USUAL_MTU
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 from stack.settings.tree import Settings
@@ -62,8 +63,9 @@ def prepared(workspace: Workspace, *, images: bool = True, note: bool = False) -
         # An environment that an earlier version brought up there can still be changed.
         workspace.reporter.say(f"Warning: {why}. First: {workspace.typed('backup')}, and a copy on another machine")
     # The settings are read with the facts of this engine, but without the images of an earlier run, which may be gone.
-    facts = machine = _of_engine(workspace, engine, ask=images)
-    environment = _read(workspace, machine)
+    facts = _of_engine(workspace, engine, ask=images)
+    environment = _read(workspace, facts)
+    facts = machine = stack_file.fill(facts, _of_uplink(environment, engine))
     built_here = _built_here(workspace, environment, engine)
     origins.refuse_others(
         environment,
@@ -170,6 +172,18 @@ def _of_engine(workspace: Workspace, engine: EngineInfo, *, ask: bool) -> Docume
     if key_of("host") not in configured and engine.memory_bytes and engine.cpus:
         machine[key_of("host")] = {"memoryMib": engine.memory_bytes // 2**20, "cpus": engine.cpus}
     return machine
+
+
+def _of_uplink(environment: Environment, engine: EngineInfo) -> Document:
+    """Return the largest packet of the host's uplink where `up` makes a network that takes it; else nothing.
+
+    A network that exists is no reason to ask the host, which takes a second through ssh: it stays as it was made.
+    """
+    with contextlib.closing(connect(engine.docker_host)) as client:
+        if environment.settings.network.mtu or len(replacement.networks(environment, client)) == len(replacement.NAMES):
+            return {}
+    way = mtu.uplink(engine.docker_host)
+    return {key_of("network"): {"uplinkMtu": way.mtu}} if way and LEAST_MTU <= way.mtu < USUAL_MTU else {}
 
 
 def _state(workspace: Workspace) -> tuple[Document, Callable[[], Mapping[str, str]]]:

@@ -88,7 +88,7 @@ def judge(environment: Environment, networks: Mapping[str, int], uplink: Uplink 
         raise UnavailableError(f"the host does not say what its uplink takes; {key_of('network', 'mtu')} sets it")
     takes = f"the host's uplink takes packets of {uplink.mtu} bytes"
     if not networks:
-        return f"{takes}; `{up}` makes the networks for {settings.mtu or USUAL_MTU}"
+        return f"{takes}; `{up}` makes the networks for {settings.mtu or min(uplink.mtu, USUAL_MTU)}"
     sent = ", ".join(f"{name} {mtu}" for name, mtu in sorted(networks.items()))
     if max(networks.values()) <= uplink.mtu:
         return f"{takes}, the networks send at most {max(networks.values())}"

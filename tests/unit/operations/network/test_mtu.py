@@ -9,11 +9,12 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pytest
 
 from operations.errors import FailedError, UnavailableError
+from operations.lifecycle import prepare
 from operations.network import mtu
 from operations.network.mtu import Uplink
 from tests.recording import environment_of
@@ -48,12 +49,51 @@ def test_networks_that_send_more_than_the_uplink_takes_are_told_with_what_to_typ
     assert "network.mtu 1400" in said, "the line that puts it right"
     assert "nobody is served" in said, "what it takes"
     assert "1400" in mtu.judge(environment_of("staging", {}), {EDGE: 1400}, way)
-    assert "1400" in mtu.judge(environment_of("staging", {}), {}, way), "before the first `up`"
+    assert mtu.judge(environment_of("staging", {}), {}, way).endswith("makes the networks for 1400"), "before any `up`"
+    assert "networks for 1500" in mtu.judge(environment_of("staging", {}), {}, Uplink(mtu=9000, gateway=""))
     asked_for = environment_of("staging", {"network": {"mtu": 1500}})
     assert "1500" in mtu.judge(asked_for, {EDGE: 1500}, way), "somebody knows another way than the usual one"
     assert "larger ones" in mtu.judge(asked_for, {EDGE: 1450}, way)
     with pytest.raises(UnavailableError):
         mtu.judge(asked_for, {EDGE: 1500}, None)
+
+
+@pytest.mark.parametrize(
+    ("there", "settings", "way", "expected"),
+    [
+        ([], {}, 1400, {"samokoder:network": {"uplinkMtu": 1400}}),
+        ([EDGE], {}, 1400, {"samokoder:network": {"uplinkMtu": 1400}}),
+        ([EDGE, "samokoder-staging-published"], {}, 1400, {}),
+        ([], {"network": {"mtu": 1450}}, 1400, {}),
+        ([], {}, 1500, {}),
+        ([], {}, 9001, {}),
+        ([], {}, 100, {}),
+        ([], {}, None, {}),
+    ],
+    ids=[
+        "first",
+        "one is missing",
+        "all are there",
+        "set",
+        "usual",
+        "larger",
+        "none that a network may have",
+        "silent",
+    ],
+)
+def test_new_networks_take_the_uplinks_packet_and_those_that_exist_are_not_even_asked_about(
+    monkeypatch: pytest.MonkeyPatch,
+    there: list[str],
+    settings: dict[str, Any],
+    way: int | None,
+    expected: dict[str, Any],
+) -> None:
+    listed = SimpleNamespace(networks=lambda names: [{"Name": name} for name in names if name in there])
+    client = SimpleNamespace(api=listed, close=lambda: None)
+    monkeypatch.setattr("operations.lifecycle.prepare.connect", lambda _: client)
+    monkeypatch.setattr(mtu, "uplink", lambda _: Uplink(mtu=way, gateway="") if way else None)
+    engine = cast("Any", SimpleNamespace(docker_host="unix:///nowhere"))
+    assert prepare._of_uplink(environment_of("staging", settings), engine) == expected
 
 
 ROUTES = """\
