@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from operations.checks.report import Report
     from operations.data.restore.steps import Restored
+    from operations.engine.containers import Named
     from operations.engine.part_status import PartStatus
     from operations.rotation.rotate import Rotated
     from operations.workspace.workspace import Workspace
@@ -88,6 +89,14 @@ def tell_report(report: Report, *, verbose: bool, as_json: bool, junit: Path | N
         report_table.show(terminal(), report, verbose=verbose)
     if report.failed:
         raise ProjectError(f"{report.title}: {', '.join(report.failed)} failed.")
+
+
+def tell_lost_rules(environment: Named, workspace: Workspace, docker_host: str) -> None:
+    """Say where the engine's rules of the packet filter are gone, which is why parts fail, and what to type."""
+    from operations.network import engine_rules  # noqa: PLC0415
+
+    if gone := engine_rules.lost_rules_remark(environment, workspace, docker_host):
+        terminal().print(gone, style="red", markup=False, soft_wrap=True)
 
 
 def exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:

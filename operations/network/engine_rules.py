@@ -63,7 +63,8 @@ def look(environment: containers.Named, docker_host: str, client: docker.DockerC
     """Return whether the rules of an environment's engine are there (None: unknown), and the reason."""
     host = packet_filter.of_engine(docker_host)
     if host is None:
-        return None, "they can be seen by root on the engine's host alone"
+        seen = f"`iptables -C FORWARD -j {CHAIN}` fails there where they are gone"
+        return None, f"they can be seen by root on the engine's host alone: {seen}"
     name = f"{environment.prefix}-{NetworkName.EDGE}"
     network = next((each for each in client.api.networks(names=[name]) if each["Name"] == name), None)
     if network is None:
