@@ -50,7 +50,7 @@ class Engine:
 def _engines() -> Iterator[Engine]:
     # Docker 29 takes containerd's store by itself. Its driver is `overlayfs`.
     stores = {"overlay2": "--storage-driver=overlay2", "overlayfs": "--feature=containerd-snapshotter"}
-    for major, from_module in ((28, False),):
+    for major, from_module in ((28, False), (29, True)):
         for store, argument in stores.items():
             yield Engine(major=major, from_module=from_module, store=store, argument=argument)
 
