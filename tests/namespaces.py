@@ -31,8 +31,8 @@ METADATA = "169.254.169.254"
 _PATIENCE_SECONDS = 60
 
 
-def run(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+def run(*words: str, check: bool = True, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60, input=given)
     assert not check or done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
     return done
 
@@ -50,6 +50,10 @@ class Namespace:
 
     def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return run(*self.enter, *words, check=check)
+
+    def given(self, text: str, *words: str) -> None:
+        """Run a program that reads this."""
+        run(*self.enter, *words, given=text)
 
     def reaches(self, address: str, port: int) -> bool:
         """Tell whether something accepts a connection there."""

@@ -26,7 +26,7 @@ def engine_of_today(
 ) -> Iterator[PrivateEngine]:
     """The engine, which has no image yet."""
     engine = ENGINES[request.param]
-    with newer_engine(tmp_path_factory.mktemp("newer"), engine, pool="10.217") as (private, info):
+    with newer_engine(tmp_path_factory.mktemp("newer"), engine, pool="10.218") as (private, info):
         assert info.knows_start_interval, info
         yield private
 

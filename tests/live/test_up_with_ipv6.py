@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,10 @@ from pathlib import Path
 import pytest
 
 from bench.own_ports import own_ports
+from host.engine import connect
+from operations.network import engine_rules, packet_filter
+from operations.network.filter_rules import FOUR, SIX
+from operations.network.packet_filter import PacketFilter
 from tests.live import clones
 from tests.namespaces import HOST, HOST_SIX, NEIGHBOUR_SIX, Pair, pair
 from tests.newer_engine import in_its_own, unpacked
@@ -63,14 +68,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     newer = tmp_path_factory.mktemp("newer")
     usr = unpacked(newer)
     ports = own_ports()
-    ports["samokoder:ingress"] |= {"bindAddress": "0.0.0.0", "bindReason": "a test"}  # type: ignore[dict-item]  # noqa: S104
+    public = {"bindAddress": "0.0.0.0", "bindReason": "a test"}  # noqa: S104 - in a namespace
+    entry = {"samokoder:ingress": {**ports["samokoder:ingress"], **public}, "samokoder:api": {"stableSeconds": 2}}
     with pair() as made:
         made.get_ipv6()
         words = (*made.host.enter, *in_its_own(usr, ROOT), "--storage-driver=overlay2")
         with private_engine("10.219", data=newer / "data", dockerd=words, apart=True) as (private, info):
             assert int(info.version.partition(".")[0]) >= 28, info
             folder = tmp_path_factory.mktemp("clone") / "samokoder"
-            clones.make(folder, ENVIRONMENT, {**ports, "samokoder:api": {"stableSeconds": 2}})
+            clones.make(folder, ENVIRONMENT, {**ports, **entry})
             yield World(made, folder, private.docker_host, ports["samokoder:ingress"]["port"])
 
 
@@ -99,3 +105,19 @@ def test_with_ipv6_nothing_differs_from_what_is_declared_and_all_checks_pass(wor
         world.folder, *world.pair.host.enter, "make", "doctor", ENV=ENVIRONMENT, DOCKER_HOST=world.docker_host
     )
     assert "the stack serves IPv4 and IPv6" in doctor.stdout, doctor.stdout[-4000:]
+
+
+def test_lost_rules_of_a_newer_engine_are_found_and_those_that_are_there_are_not_called_lost(world: World) -> None:
+    edge = f"samokoder-{ENVIRONMENT}-edge"
+    with contextlib.closing(connect(world.docker_host)) as client:
+        (network,) = [each for each in client.api.networks(names=[edge]) if each["Name"] == edge]
+    bridge = packet_filter.bridge_name(network)
+    for program in (FOUR, SIX):
+        host = PacketFilter(world.pair.host.enter, program=program)
+        assert engine_rules.are_there(host, bridge) is True, f"each `status` and `up` would cry: {program}"
+        for table in ("filter", "nat"):
+            saved = world.pair.host.run(f"{program}-save", "-t", table).stdout
+            world.pair.host.run(program, "-t", table, "-F")
+            assert engine_rules.are_there(host, bridge) is False, f"nobody learns why nothing is reached: {program}"
+            world.pair.host.given(saved, f"{program}-restore", "-T", table)
+        assert engine_rules.are_there(host, bridge) is True
