@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,11 +55,7 @@ class World:
 
     def changes(self) -> list[str]:
         """Return the names of what an `up` would change."""
-        said = clones.run_apart(
-            self.folder, "make", "preview", "ARGS=--json", ENV=ENVIRONMENT, DOCKER_HOST=self.docker_host
-        )
-        assert said.returncode == 0, said.stdout + said.stderr
-        return [each["name"] for each in json.loads(said.stdout)["changes"]]
+        return clones.changes(self.folder, ENV=ENVIRONMENT, DOCKER_HOST=self.docker_host)
 
 
 @pytest.fixture(scope="module")
