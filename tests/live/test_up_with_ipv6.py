@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,15 +64,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     newer = tmp_path_factory.mktemp("newer")
     usr = unpacked(newer)
     ports = own_ports()
-    public = {"bindAddress": "0.0.0.0", "bindReason": "a test"}  # noqa: S104 - in a namespace
-    entry = {"samokoder:ingress": {**ports["samokoder:ingress"], **public}, "samokoder:api": {"stableSeconds": 2}}
+    public: dict[str, Any] = {"bindAddress": "0.0.0.0", "bindReason": "a test"}  # noqa: S104 - in a namespace
+    entry: dict[str, Any] = {**public, **ports["samokoder:ingress"]}
+    config: dict[str, Any] = {**ports, "samokoder:ingress": entry, "samokoder:api": {"stableSeconds": 2}}
     with pair() as made:
         made.get_ipv6()
         words = (*made.host.enter, *in_its_own(usr, ROOT), "--storage-driver=overlay2")
         with private_engine("10.219", data=newer / "data", dockerd=words, apart=True) as (private, info):
             assert int(info.version.partition(".")[0]) >= 28, info
             folder = tmp_path_factory.mktemp("clone") / "samokoder"
-            clones.make(folder, ENVIRONMENT, {**ports, **entry})
+            clones.make(folder, ENVIRONMENT, config)
             yield World(made, folder, private.docker_host, ports["samokoder:ingress"]["port"])
 
 
