@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -137,5 +137,8 @@ def test_a_disk_that_takes_no_further_file_is_told_as_a_full_one_is(
     backend = state(tmp_path, 1)
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2**40))
     monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_files=all_of_them, f_favail=free))
-    with pytest.raises(ProjectError, match="5 more files") if refused else nullcontext():
+    expected: AbstractContextManager[object] = nullcontext()
+    if refused:
+        expected = pytest.raises(ProjectError, match="5 more files")
+    with expected:
         state_room.refuse_full(backend, "staging")
