@@ -20,7 +20,6 @@ from operations.workspace.pulumi import PulumiRun
 from operations.workspace.pulumi_cli import found_pulumi
 from operations.workspace.stack_file import Document
 from operations.workspace.workspace import Workspace
-from stack.common.names import LEAST_MTU, USUAL_MTU
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 from stack.settings.tree import Settings
@@ -65,7 +64,11 @@ def prepared(workspace: Workspace, *, images: bool = True, note: bool = False) -
     # The settings are read with the facts of this engine, but without the images of an earlier run, which may be gone.
     facts = _of_engine(workspace, engine, ask=images)
     environment = _read(workspace, facts)
-    facts = machine = stack_file.fill(facts, _of_uplink(environment, engine))
+    if largest := _of_networks(environment, engine):
+        facts = stack_file.fill(facts, largest)
+        # Settings that do not go with it are refused before any image is built, and before a file says it.
+        environment = _read(workspace, facts)
+    machine = facts
     built_here = _built_here(workspace, environment, engine)
     origins.refuse_others(
         environment,
@@ -174,16 +177,11 @@ def _of_engine(workspace: Workspace, engine: EngineInfo, *, ask: bool) -> Docume
     return machine
 
 
-def _of_uplink(environment: Environment, engine: EngineInfo) -> Document:
-    """Return the largest packet of the host's uplink where `up` makes a network that takes it; else nothing.
-
-    A network that exists is no reason to ask the host, which takes a second through ssh: it stays as it was made.
-    """
+def _of_networks(environment: Environment, engine: EngineInfo) -> Document:
+    """Return the largest packet of networks that `up` makes, where it is neither set nor the engine's own."""
     with contextlib.closing(connect(engine.docker_host)) as client:
-        if environment.settings.network.mtu or len(replacement.networks(environment, client)) == len(replacement.NAMES):
-            return {}
-    way = mtu.uplink(engine.docker_host)
-    return {key_of("network"): {"uplinkMtu": way.mtu}} if way and LEAST_MTU <= way.mtu < USUAL_MTU else {}
+        largest = mtu.of_new(environment, client)
+    return {key_of("network"): {"uplinkMtu": largest}} if largest else {}
 
 
 def _state(workspace: Workspace) -> tuple[Document, Callable[[], Mapping[str, str]]]:

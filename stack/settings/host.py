@@ -66,8 +66,8 @@ class NetworkSettings(Model):
         None,
         ge=LEAST_MTU,
         lt=USUAL_MTU,
-        description="Largest packet of the host's uplink where that is below 1500; `make up` writes it before it makes "
-        "the first network. It changes no network that exists.",
+        description="Largest packet of the host's uplink where that is below 1500; `make up` notes it before "
+        "it makes the first network, and later what the existing ones take. It changes no network that exists.",
         examples=[1400],
     )
     ipv6: bool = Field(
