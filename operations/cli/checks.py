@@ -88,10 +88,11 @@ def smoke(
 
     workspace = common.workspace_of(env)
     report = smoking.smoke(workspace, seconds=timeout, wait=wait)
+    common.write_junit(report, junit)
     if report.failed and not as_json:
         environment = workspace.settings()
         common.tell_lost_rules(environment, workspace, environment.settings.docker_host)
-    common.tell_report(report, verbose=verbose, as_json=as_json, junit=junit)
+    common.tell_report(report, verbose=verbose, as_json=as_json)
 
 
 def doctor(

@@ -77,12 +77,17 @@ def say_outcome(env: str, outcome: Restored | Rotated, *, as_json: bool) -> None
         terminal().print(str(outcome), markup=False, soft_wrap=True)
 
 
+def write_junit(report: Report, file: Path | None) -> None:
+    """Write a report for a CI system, where somebody has named a file for it."""
+    if file:
+        file.write_text(report.junit(), encoding="utf-8")
+
+
 def tell_report(report: Report, *, verbose: bool, as_json: bool, junit: Path | None = None) -> None:
     """Show a report, and end in an error when a check has failed."""
     from operations.checks import report_table  # noqa: PLC0415
 
-    if junit:
-        junit.write_text(report.junit(), encoding="utf-8")
+    write_junit(report, junit)
     if as_json:
         show_json(report.as_json())
     else:

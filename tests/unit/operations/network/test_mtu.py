@@ -15,7 +15,7 @@ import pytest
 
 from operations.errors import FailedError, UnavailableError
 from operations.lifecycle import prepare
-from operations.network import mtu
+from operations.network import host_script, mtu
 from operations.network.mtu import Uplink
 from operations.workspace.workspace import Workspace
 from stack.common.mistakes import InvalidSettingsError
@@ -44,6 +44,11 @@ def test_the_hosts_words_about_its_uplink_are_understood(said: dict[str, str], e
 
 def test_of_an_engine_behind_tcp_nothing_is_said_about_this_machine() -> None:
     assert mtu.uplink("tcp://192.0.2.1:2376") is None, "the uplink of this machine is not the engine's"
+
+
+def test_what_a_hosts_own_shell_prints_in_another_encoding_ends_nothing() -> None:
+    script = "printf 'caf\\351 welcome\\n'; echo uplink-mtu 1400"
+    assert host_script.words("unix:///nowhere", script)["uplink-mtu"] == "1400"
 
 
 def test_networks_that_send_more_than_the_uplink_takes_are_told_with_what_to_type() -> None:

@@ -1081,3 +1081,17 @@ def test_what_fails_after_a_reload_of_the_hosts_firewall_is_told_with_its_cause(
     monkeypatch.setattr(smoke, "smoke", lambda *_, **__: report(Verdict.NOT_AVAILABLE))
     command.app(["smoke"], standalone_mode=False)
     assert "make repair" not in capsys.readouterr().out, "what is well asks for no look at the packet filter"
+
+
+def test_a_ci_system_has_its_file_whatever_the_look_at_the_packet_filter_ends_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> str:
+        raise RuntimeError
+
+    monkeypatch.setattr(engine_rules, "lost_rules_remark", broken)
+    monkeypatch.setattr(smoke, "smoke", lambda *_, **__: report(Verdict.FAILED))
+    file = tmp_path / "smoke.xml"
+    with pytest.raises(RuntimeError):
+        command.app(["smoke", "--junit", str(file)], standalone_mode=False)
+    assert "<failure" in file.read_text()
