@@ -21,6 +21,11 @@ ENVIRONMENT = "newer"
 Typed = Callable[..., str]
 
 
+def variables(engine: PrivateEngine) -> dict[str, str]:
+    """Return what is set in the shell: no container of these engines reaches a registry, so none is asked."""
+    return {"ENV": ENVIRONMENT, "DOCKER_HOST": engine.docker_host, "OFFLINE": "1"}
+
+
 @pytest.fixture(scope="module", params=ENGINES)
 def engine_of_today(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -51,7 +56,7 @@ def clone(engine_of_today: PrivateEngine, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="module")
 def typed(engine_of_today: PrivateEngine, clone: Path) -> Typed:
     """Type a line in the clone; return what it prints. It ends with this status."""
-    return partial(clones.typed, clone, ENV=ENVIRONMENT, DOCKER_HOST=engine_of_today.docker_host)
+    return partial(clones.typed, clone, **variables(engine_of_today))
 
 
 def health_checks(client: docker.DockerClient) -> dict[str, dict[str, int]]:
@@ -70,7 +75,7 @@ def test_up_brings_everything_up_and_finds_nothing_to_do_again(
     slow = [part for part, check in checks.items() if check.get("StartInterval") != 10**9]
     assert checks
     assert not slow, f"`up` waits for their first answer: {slow}"
-    again = clones.changes(clone, ENV=ENVIRONMENT, DOCKER_HOST=engine_of_today.docker_host)
+    again = clones.changes(clone, **variables(engine_of_today))
     assert again == [], "the provider reads back what it wrote, or each `up` replaces all"
     typed("make smoke ARGS='--wait 120'")
     assert "not configured" in typed("make doctor")
