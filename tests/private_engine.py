@@ -180,10 +180,21 @@ def _remove_network(private: PrivateEngine) -> None:
 
 def _unmount_below(root: Path) -> None:
     """Unmount what a killed private engine has left below its folder, the innermost first."""
+    for point in reversed(_mounts_below(root)):
+        subprocess.run(["umount", point], capture_output=True, check=False)
+
+
+def _mounts_below(root: Path) -> list[str]:
     lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    for point in reversed([line.split()[4] for line in lines]):
-        if Path(point).is_relative_to(root):
-            subprocess.run(["umount", point], capture_output=True, check=False)
+    return [point for line in lines if Path(point := line.split()[4]).is_relative_to(root)]
+
+
+def _remove(data: Path) -> None:
+    """Remove an engine's images and volumes, unless something is still mounted there: it may be somebody else's."""
+    real = data.resolve()
+    _unmount_below(real)
+    if not _mounts_below(real):
+        shutil.rmtree(real, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -192,7 +203,8 @@ def private_engine(
 ) -> Iterator[tuple[PrivateEngine, EngineInfo]]:
     """Start one; it is stopped and its folder gone afterwards.
 
-    pool: of addresses, such as `10.214`: one engine's. data: folder for its images and volumes; the others lie below
+    pool: of addresses, such as `10.214`: one engine's. data: folder for its images and volumes, which is made here and
+    gone afterwards as well; the others lie below
     /run then, where cAdvisor looks for containerd. dockerd, apart: as of PrivateEngine; the word ROOT stands for its
     folder.
     """
@@ -205,8 +217,12 @@ def private_engine(
             (Path(folder) / "data").symlink_to(data)
         own = {"dockerd": tuple(folder if word == ROOT else word for word in dockerd)} if dockerd else {}
         private = PrivateEngine(root=Path(folder), bridge=f"sk{secrets.token_hex(4)}", pool=pool, apart=apart, **own)
-        info = start(private, report=print)
         try:
-            yield private, info
+            info = start(private, report=print)
+            try:
+                yield private, info
+            finally:
+                stop(private, report=print)
         finally:
-            stop(private, report=print)
+            if data:
+                _remove(data)
