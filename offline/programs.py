@@ -225,7 +225,8 @@ PROGRAMS: Mapping[str, Program] = {
         executables={"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
         stamps={"main.Version": "v{version}"},
     ),
-    # The newest engine, for the tests: no Debian has it yet. Its version is that of the releases that are made of it.
+    # The newest engine, for the tests: no Debian has it yet. What it says of itself
+    # is our text: the tests ask for the version of its API.
     "engine": Program(
         # renovate: datasource=go depName=github.com/moby/moby/v2
         version="2.0.0-beta.24",

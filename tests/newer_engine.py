@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from host.engine import EngineInfo
 from host.packages import install_packages
 from host.progress import Reporter
 from offline.images.debian import debian_mirrors
+from offline.programs import SOURCES
 from offline.toolchain import build
 from tests.private_engine import ROOT, PrivateEngine, private_engine
 
@@ -119,11 +121,22 @@ def unpacked(folder: Path, *, from_module: bool = False) -> Path:
     return root / "usr"
 
 
+def api_of_module() -> str:
+    """Return the version of the API that the engine from the Go module has, such as `1.56`."""
+    text = (SOURCES / "engine" / "go.mod").read_text(encoding="utf-8")
+    found = re.search(r"^\s*github\.com/moby/moby/api v(\d+\.\d+)\.", text, re.MULTILINE)
+    assert found, "go.mod does not name the engine's API"
+    return found[1]
+
+
 @contextlib.contextmanager
 def newer_engine(folder: Path, engine: Engine, *, pool: str) -> Iterator[tuple[PrivateEngine, EngineInfo]]:
     """Start it; it is gone afterwards. pool: as of `private_engine`."""
     dockerd = (*in_its_own(unpacked(folder, from_module=engine.from_module), ROOT), engine.argument)
     with private_engine(pool, data=folder / "data", dockerd=dockerd) as (private, info):
-        assert info.version.startswith(f"{engine.major}."), f"the test proves nothing of {engine.name}: {info}"
-        assert info.storage_driver == engine.store, f"the test proves nothing of {engine.name}: {info}"
+        nothing = f"the test proves nothing of {engine.name}: {info}"
+        assert info.version.startswith(f"{engine.major}."), nothing
+        # The version of one from a module is the text that our build gives it.
+        assert not engine.from_module or info.api_version == api_of_module(), nothing
+        assert info.storage_driver == engine.store, nothing
         yield private, info
