@@ -231,7 +231,7 @@ test-python: bootstrap ## Test the reference application on the Python of its of
 		else echo "Not available, not tested: uv finds no Python $(PYTHON) here and cannot fetch one"; fi
 
 test-engines: bootstrap ## Test on newer engines than Debian's; as root of a Debian, else it fails
-	@SAMOKODER_NEWER_ENGINE=1 .venv/bin/pytest tests/live/test_newer_engine.py tests/live/test_ipv6.py $(ARGS)
+	@OFFLINE=1 SAMOKODER_NEWER_ENGINE=1 .venv/bin/pytest tests/live/test_newer_engine.py tests/live/test_ipv6.py tests/live/test_up_with_ipv6.py $(ARGS)
 
 newcomer: ## Do what a newcomer does, in a container of IMAGE=debian:12 with nothing in it; OFFLINE=1: without a registry
 	@.ci/newcomer $(if $(IMAGE),"$$IMAGE",debian:12)

@@ -225,6 +225,18 @@ PROGRAMS: Mapping[str, Program] = {
         executables={"versitygw": "github.com/versity/versitygw/cmd/versitygw"},
         stamps={"main.Version": "v{version}"},
     ),
+    # The newest engine, for the tests: no Debian has it yet. What it says of itself
+    # is our text: the tests ask for the version of its API.
+    "engine": Program(
+        # renovate: datasource=go depName=github.com/moby/moby/v2
+        version="2.0.0-beta.24",
+        seconds=480,
+        executables={
+            "dockerd": "github.com/moby/moby/v2/cmd/dockerd",
+            "docker-proxy": "github.com/moby/moby/v2/cmd/docker-proxy",
+        },
+        stamps={"github.com/moby/moby/v2/dockerversion.Version": "29.0.0-v{version}"},
+    ),
     # Reads the labels of the application's containers, for the tests of an ingress of the team's own. Most of its build
     # is lego's DNS providers, which no router, service or middleware needs.
     "traefik": Program(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,15 +22,17 @@ import docker
 
 from host.engine import connect
 from host.errors import EngineError
+from host.packages import install_packages
 from tests.newer_engine import in_its_own
 
 HOST, NEIGHBOUR = "10.77.0.1", "10.77.0.2"
+HOST_SIX, NEIGHBOUR_SIX = "2001:db8:77::1", "2001:db8:77::2"
 METADATA = "169.254.169.254"
 _PATIENCE_SECONDS = 60
 
 
-def run(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+def run(*words: str, check: bool = True, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60, input=given)
     assert not check or done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
     return done
 
@@ -47,6 +50,10 @@ class Namespace:
 
     def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return run(*self.enter, *words, check=check)
+
+    def given(self, text: str, *words: str) -> None:
+        """Run a program that reads this."""
+        run(*self.enter, *words, given=text)
 
     def reaches(self, address: str, port: int) -> bool:
         """Tell whether something accepts a connection there."""
@@ -96,6 +103,14 @@ class Pair:
             assert time.monotonic() < end, "the engine does not answer"
             time.sleep(0.2)
 
+    def get_ipv6(self) -> None:
+        """Give both an address by IPv6, and each a way to what is behind the other."""
+        link = self.host.name[-6:]
+        for side, end, address in ((self.host, f"h{link}", HOST_SIX), (self.neighbour, f"n{link}", NEIGHBOUR_SIX)):
+            side.run("ip", "-6", "address", "add", f"{address}/64", "dev", end, "nodad")
+        self.host.run("ip", "-6", "route", "add", "default", "via", NEIGHBOUR_SIX)
+        self.neighbour.run("ip", "-6", "route", "add", "fc00::/7", "via", HOST_SIX)
+
     @contextlib.contextmanager
     def serving(self, command: list[str]) -> Iterator[None]:
         """Run a program meanwhile."""
@@ -114,6 +129,9 @@ class Pair:
 
 @contextlib.contextmanager
 def pair(usr: Path | None = None) -> Iterator[Pair]:
+    """Make both; they are gone afterwards, with the engine of `Pair.start`."""
+    if shutil.which("ip") is None:
+        install_packages(["iproute2"], report=print)
     with tempfile.TemporaryDirectory(prefix="sk-", dir="/tmp") as folder:  # short: sockets are in it
         made = Pair(Path(folder), usr=usr)
         serving = contextlib.ExitStack()

@@ -32,9 +32,9 @@ _MAX_UNIX_SOCKET_PATH = 100  # the kernel's limit is 107 bytes
 class PrivateEngine:
     """A second engine beside the system's: own folder, socket, bridge and addresses.
 
-    It leaves the packet filter's Docker chains alone (`--iptables=false`): two engines that both write them delete each
-    other's rules at start. Two rules of its own keep its networks apart; ports are published by docker-proxy, which is
-    all that loopback needs. Its containers have no way out of the host.
+    Unless it is `apart`, it leaves the packet filter's Docker chains alone (`--iptables=false`): two engines that both
+    write them delete each other's rules at start. Two rules of its own keep its networks apart; ports are published by
+    docker-proxy, which is all that loopback needs. Its containers have no way out of the host.
     """
 
     root: Path
@@ -45,6 +45,8 @@ class PrivateEngine:
     """First two numbers of its /16; every network gets a /24, the bridge the first one."""
     dockerd: tuple[str, ...] = DOCKERD
     """The words that become its dockerd; its own arguments follow."""
+    apart: bool = False
+    """Whether these words put it into a network namespace of its own, where it writes its packet filter."""
 
     @property
     def socket(self) -> Path:
@@ -86,7 +88,8 @@ def start(private: PrivateEngine, *, report: Say, cache: Path | None = None) -> 
         mount_cgroups(report)
         if live_process(private.pid_file, "dockerd") is None:
             private.root.mkdir(parents=True, exist_ok=True)
-            _add_network(private)
+            if not private.apart:
+                _add_network(private)
         start_daemon(
             log=state / f"{private.bridge}.log",
             record=_record_file(private, state),
@@ -121,16 +124,20 @@ def _arguments(private: PrivateEngine) -> list[str]:
     # An engine with pools of its own that finds networks of an earlier start removes docker0, the system's engine's
     # bridge, unless its containers may live on without it.
     again = (data / "network/files/local-kv.db").exists()
+    beside = [
+        f"--bridge={private.bridge}",
+        f"--default-address-pool=base={private.subnet},size=24",
+        *(["--live-restore"] if again else []),
+        "--iptables=false",
+        "--ip6tables=false",
+        "--ip-masq=false",
+    ]
     return [
         f"--host={private.docker_host}",
         f"--data-root={data}",
         f"--exec-root={private.exec_root}",
         f"--pidfile={private.pid_file}",
-        f"--bridge={private.bridge}",
-        f"--default-address-pool=base={private.subnet},size=24",
-        *(["--live-restore"] if again else []),
-        "--iptables=false",
-        "--ip-masq=false",
+        *([] if private.apart else beside),
         # Where both engines share the system's containerd, each must see only its own containers there.
         f"--containerd-namespace=samokoder-{private.bridge}",
         f"--containerd-plugins-namespace=samokoder-{private.bridge}-plugins",
@@ -173,20 +180,33 @@ def _remove_network(private: PrivateEngine) -> None:
 
 def _unmount_below(root: Path) -> None:
     """Unmount what a killed private engine has left below its folder, the innermost first."""
+    for point in reversed(_mounts_below(root)):
+        subprocess.run(["umount", point], capture_output=True, check=False)
+
+
+def _mounts_below(root: Path) -> list[str]:
     lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    for point in reversed([line.split()[4] for line in lines]):
-        if Path(point).is_relative_to(root):
-            subprocess.run(["umount", point], capture_output=True, check=False)
+    return [point for line in lines if Path(point := line.split()[4]).is_relative_to(root)]
+
+
+def _remove(data: Path) -> None:
+    """Remove an engine's images and volumes, unless something is still mounted there: it may be somebody else's."""
+    real = data.resolve()
+    _unmount_below(real)
+    if not _mounts_below(real):
+        shutil.rmtree(real, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def private_engine(
-    pool: str, *, data: Path | None = None, dockerd: tuple[str, ...] = ()
+    pool: str, *, data: Path | None = None, dockerd: tuple[str, ...] = (), apart: bool = False
 ) -> Iterator[tuple[PrivateEngine, EngineInfo]]:
     """Start one; it is stopped and its folder gone afterwards.
 
-    pool: of addresses, such as `10.214`: one engine's. data: folder for its images and volumes; the others lie below
-    /run then, where cAdvisor looks for containerd. dockerd: as of PrivateEngine; the word ROOT stands for its folder.
+    pool: of addresses, such as `10.214`: one engine's. data: folder for its images and volumes, which is made here and
+    gone afterwards as well; the others lie below
+    /run then, where cAdvisor looks for containerd. dockerd, apart: as of PrivateEngine; the word ROOT stands for its
+    folder.
     """
     if os.geteuid() != 0:
         pytest.skip("only root can start an engine of its own")
@@ -196,9 +216,13 @@ def private_engine(
             data.mkdir()
             (Path(folder) / "data").symlink_to(data)
         own = {"dockerd": tuple(folder if word == ROOT else word for word in dockerd)} if dockerd else {}
-        private = PrivateEngine(root=Path(folder), bridge=f"sk{secrets.token_hex(4)}", pool=pool, **own)
-        info = start(private, report=print)
+        private = PrivateEngine(root=Path(folder), bridge=f"sk{secrets.token_hex(4)}", pool=pool, apart=apart, **own)
         try:
-            yield private, info
+            info = start(private, report=print)
+            try:
+                yield private, info
+            finally:
+                stop(private, report=print)
         finally:
-            stop(private, report=print)
+            if data:
+                _remove(data)

@@ -86,8 +86,13 @@ def smoke(
     """
     from operations.checks.smoke import smoke as smoking  # noqa: PLC0415
 
-    report = smoking.smoke(common.workspace_of(env), seconds=timeout, wait=wait)
-    common.tell_report(report, verbose=verbose, as_json=as_json, junit=junit)
+    workspace = common.workspace_of(env)
+    report = smoking.smoke(workspace, seconds=timeout, wait=wait)
+    common.write_junit(report, junit)
+    if report.failed and not as_json:
+        environment = workspace.settings()
+        common.tell_lost_rules(environment, workspace, environment.settings.docker_host)
+    common.tell_report(report, verbose=verbose, as_json=as_json)
 
 
 def doctor(

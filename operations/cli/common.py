@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from operations.checks.report import Report
     from operations.data.restore.steps import Restored
+    from operations.engine.containers import Named
     from operations.engine.part_status import PartStatus
     from operations.rotation.rotate import Rotated
     from operations.workspace.workspace import Workspace
@@ -76,18 +77,31 @@ def say_outcome(env: str, outcome: Restored | Rotated, *, as_json: bool) -> None
         terminal().print(str(outcome), markup=False, soft_wrap=True)
 
 
+def write_junit(report: Report, file: Path | None) -> None:
+    """Write a report for a CI system, where somebody has named a file for it."""
+    if file:
+        file.write_text(report.junit(), encoding="utf-8")
+
+
 def tell_report(report: Report, *, verbose: bool, as_json: bool, junit: Path | None = None) -> None:
     """Show a report, and end in an error when a check has failed."""
     from operations.checks import report_table  # noqa: PLC0415
 
-    if junit:
-        junit.write_text(report.junit(), encoding="utf-8")
+    write_junit(report, junit)
     if as_json:
         show_json(report.as_json())
     else:
         report_table.show(terminal(), report, verbose=verbose)
     if report.failed:
         raise ProjectError(f"{report.title}: {', '.join(report.failed)} failed.")
+
+
+def tell_lost_rules(environment: Named, workspace: Workspace, docker_host: str) -> None:
+    """Say where the engine's rules of the packet filter are gone, which is why parts fail, and what to type."""
+    from operations.network import engine_rules  # noqa: PLC0415
+
+    if gone := engine_rules.lost_rules_remark(environment, workspace, docker_host):
+        terminal().print(gone, style="red", markup=False, soft_wrap=True)
 
 
 def exit_if_failed(env: str, rows: Sequence[PartStatus]) -> None:

@@ -123,7 +123,6 @@ def status(
 ) -> None:
     """Show how each part is, as the engine says it. Exit status 1 when one is not healthy."""
     from operations.cli import tables  # noqa: PLC0415
-    from operations.network import engine_rules  # noqa: PLC0415
     from operations.workspace import known  # noqa: PLC0415
 
     there = known.of(common.workspace_of(env))
@@ -133,8 +132,7 @@ def status(
     elif rows:
         tables.show_status(common.terminal(), env, rows)
         common.show_elsewhere(there.workspace, there.docker_host)
-        if gone := engine_rules.lost_rules_remark(there, there.workspace, there.docker_host):
-            common.terminal().print(gone, style="red", markup=False, soft_wrap=True)
+        common.tell_lost_rules(there, there.workspace, there.docker_host)
     common.exit_if_failed(env, rows)
     if not there.parts_known:
         raise ProjectError(

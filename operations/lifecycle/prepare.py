@@ -14,7 +14,7 @@ from offline.images.ensure import ensure_images
 from operations.engine import old_images, registry
 from operations.engine.images import has_images, third_party_images, used_images
 from operations.errors import ProjectError
-from operations.network import host_script, ipv6, replacement
+from operations.network import host_script, ipv6, mtu, replacement
 from operations.workspace import kept, origins, pulumi_state, stack_file, state_room
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.pulumi_cli import found_pulumi
@@ -62,8 +62,13 @@ def prepared(workspace: Workspace, *, images: bool = True, note: bool = False) -
         # An environment that an earlier version brought up there can still be changed.
         workspace.reporter.say(f"Warning: {why}. First: {workspace.typed('backup')}, and a copy on another machine")
     # The settings are read with the facts of this engine, but without the images of an earlier run, which may be gone.
-    facts = machine = _of_engine(workspace, engine, ask=images)
-    environment = _read(workspace, machine)
+    facts = _of_engine(workspace, engine, ask=images)
+    environment = _read(workspace, facts)
+    if largest := _of_networks(environment, engine):
+        facts = stack_file.fill(facts, largest)
+        # Settings that do not go with it are refused before any image is built, and before a file says it.
+        environment = _read(workspace, facts)
+    machine = facts
     built_here = _built_here(workspace, environment, engine)
     origins.refuse_others(
         environment,
@@ -170,6 +175,13 @@ def _of_engine(workspace: Workspace, engine: EngineInfo, *, ask: bool) -> Docume
     if key_of("host") not in configured and engine.memory_bytes and engine.cpus:
         machine[key_of("host")] = {"memoryMib": engine.memory_bytes // 2**20, "cpus": engine.cpus}
     return machine
+
+
+def _of_networks(environment: Environment, engine: EngineInfo) -> Document:
+    """Return the largest packet of networks that `up` makes, where it is neither set nor the engine's own."""
+    with contextlib.closing(connect(engine.docker_host)) as client:
+        largest = mtu.of_new(environment, client)
+    return {key_of("network"): {"uplinkMtu": largest}} if largest else {}
 
 
 def _state(workspace: Workspace) -> tuple[Document, Callable[[], Mapping[str, str]]]:

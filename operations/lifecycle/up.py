@@ -17,7 +17,7 @@ from operations.lifecycle.display import shown_by
 from operations.lifecycle.failures import tell_failures
 from operations.lifecycle.lost_data import begin_empty, refuse_lost
 from operations.lifecycle.prepare import prepare, prepared, refuse_changed
-from operations.network import packet_filter
+from operations.network import engine_rules, packet_filter
 from operations.workspace import generations, kept_secrets, lock, origins, pulumi_state, stack_file, state_room
 from operations.workspace.known import live_status, note
 from operations.workspace.pulumi import PulumiRun
@@ -101,6 +101,11 @@ def _up(
     begin_empty(workspace, run, empty)
     run.settle(workspace.client)
     in_the_way.refuse(workspace, run)
+    environment = workspace.settings()
+    # Without them the engine publishes no port, and nothing that starts reaches anything.
+    lost_rules = engine_rules.lost_rules_remark(environment, workspace, environment.settings.docker_host)
+    if lost_rules:
+        workspace.reporter.say(f"Warning: {lost_rules}")
     origins.note(run)
     if make_way:
         make_way()
@@ -116,18 +121,8 @@ def _up(
     try:
         run.pulumi(*words, show=shown_by(workspace, interactive=interactive))
     except PulumiFailedError as failure:
-        # What failed must not be hidden by a second failure, such as an engine that has gone away.
-        parts, why = [], str(failure)
-        try:
-            known = in_the_way.why(workspace, run)
-            parts = tell_failures(workspace, run)
-        except (ProjectError, EngineError) as error:
-            workspace.reporter.say(f"The containers could not be asked: {error}")
-            known = ""
-        if parts:
-            why = f"`pulumi up` failed: not healthy: {', '.join(parts)}"
-        if parts or known:
-            raise PulumiFailedError("\n".join(filter(None, [why, known]))) from None
+        if why := _why_failed(workspace, run, str(failure), lost_rules):
+            raise PulumiFailedError(why) from None
         raise
     finally:
         packet_filter.guard(workspace)
@@ -135,7 +130,24 @@ def _up(
     if any(row.counts_as_failed for row in settled):
         # Pulumi has nothing to change in a container that became unhealthy after an earlier `up`.
         tell_failures(workspace, run)
+        if lost_rules:
+            workspace.reporter.say(lost_rules)
     return Upped(parts=settled, secrets=pulumi_state.secret_names(run.deployment()))
+
+
+def _why_failed(workspace: Workspace, run: PulumiRun, failure: str, lost_rules: str) -> str:
+    """Return Pulumi's failure with its reasons; empty where nothing beside Pulumi's own message is known."""
+    parts: list[str] = []
+    # What failed must not be hidden by a second failure, such as an engine that has gone away.
+    try:
+        known = in_the_way.why(workspace, run)
+        parts = tell_failures(workspace, run)
+    except (ProjectError, EngineError) as error:
+        workspace.reporter.say(f"The containers could not be asked: {error}")
+        known = ""
+    if parts:
+        failure = f"`pulumi up` failed: not healthy: {', '.join(parts)}"
+    return "\n".join(filter(None, [failure, known, lost_rules])) if parts or known or lost_rules else ""
 
 
 def _ask(workspace: Workspace, run: PulumiRun, agree: Agree, *, interactive: bool, empty: Collection[str]) -> None:

@@ -8,7 +8,6 @@ starts, and at no other time.
 from __future__ import annotations
 
 import contextlib
-import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -50,7 +49,7 @@ def are_there(host: PacketFilter, bridge: str) -> bool | None:
         listed = [host.iptables("-t", table, "-S") for table in ("filter", "nat")]
         if any(said.returncode for said in listed):
             return None
-        filtered, translated = ([shlex.split(line) for line in said.stdout.splitlines()] for said in listed)
+        filtered, translated = ([packet_filter.split(line) for line in said.stdout.split("\n")] for said in listed)
         passes = any(rule[:2] == ["-A", "FORWARD"] and rule[-2:] == ["-j", CHAIN] for rule in filtered)
         # The platform's own rules name the bridge too, and do not count.
         knows = any(bridge in rule and not any(word.startswith(f"{PROJECT}:") for word in rule) for rule in filtered)
@@ -63,7 +62,8 @@ def look(environment: containers.Named, docker_host: str, client: docker.DockerC
     """Return whether the rules of an environment's engine are there (None: unknown), and the reason."""
     host = packet_filter.of_engine(docker_host)
     if host is None:
-        return None, "they can be seen by root on the engine's host alone"
+        seen = f"`iptables -C FORWARD -j {CHAIN}` fails there where they are gone"
+        return None, f"they can be seen by root on the engine's host alone: {seen}"
     name = f"{environment.prefix}-{NetworkName.EDGE}"
     network = next((each for each in client.api.networks(names=[name]) if each["Name"] == name), None)
     if network is None:

@@ -21,7 +21,16 @@ def words(docker_host: str, script: str, *, enter: Sequence[str] = ()) -> Mappin
         return {}
     command = [*enter, "sh"] if docker_host.startswith("unix://") else [*ssh.command(docker_host), "sh"]
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-        done = subprocess.run(command, input=script, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        # The user's own start-up files may print anything, in any encoding.
+        done = subprocess.run(
+            command,
+            input=script,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_SECONDS,
+            check=False,
+        )
         lines = (line.split() for line in done.stdout.splitlines())
         return {line[0]: line[1] for line in lines if len(line) == 2}  # noqa: PLR2004 - a name, a value
     return {}

@@ -17,7 +17,7 @@ from operations.clone import typed
 from operations.errors import FailedError, UnavailableError
 from operations.network import host_script, replacement
 from operations.workspace import pasted
-from stack.common.names import MTU_OPTION, USUAL_MTU, NetworkName
+from stack.common.names import LEAST_MTU, MTU_OPTION, USUAL_MTU, NetworkName
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 
@@ -81,6 +81,29 @@ def found(environment: Environment, client: docker.DockerClient) -> dict[str, in
     return {name: int((each.get("Options") or {}).get(MTU_OPTION) or USUAL_MTU) for name, each in there.items()}
 
 
+def of_new(environment: Environment, client: docker.DockerClient) -> int | None:
+    """Return the largest packet that `up` gives a network which it makes; None: the setting or the engine decides.
+
+    Where a network exists, its packet is taken and the host is not asked: `up` may make a network of an earlier run
+    again (one that was made and not noted, one that somebody removed), and the others keep theirs.
+    """
+    settings = environment.settings
+    if settings.network.mtu:
+        return None
+    if there := found(environment, client):
+        return min((size for size in there.values() if _is_smaller(size)), default=None)
+    return of_uplink(uplink(settings.docker_host))
+
+
+def of_uplink(way: Uplink | None) -> int | None:
+    """Return the largest packet that the first networks take because of the host's uplink; None: the usual one."""
+    return way.mtu if way and _is_smaller(way.mtu) else None
+
+
+def _is_smaller(size: int) -> bool:
+    return LEAST_MTU <= size < USUAL_MTU
+
+
 def judge(environment: Environment, networks: Mapping[str, int], uplink: Uplink | None) -> str:
     """Return whether the uplink takes packets as large as the networks send. Raises UnavailableError."""
     settings, up = environment.settings.network, typed(environment.name, "up")
@@ -88,7 +111,7 @@ def judge(environment: Environment, networks: Mapping[str, int], uplink: Uplink 
         raise UnavailableError(f"the host does not say what its uplink takes; {key_of('network', 'mtu')} sets it")
     takes = f"the host's uplink takes packets of {uplink.mtu} bytes"
     if not networks:
-        return f"{takes}; `{up}` makes the networks for {settings.mtu or USUAL_MTU}"
+        return f"{takes}; `{up}` makes the networks for {settings.mtu or of_uplink(uplink) or USUAL_MTU}"
     sent = ", ".join(f"{name} {mtu}" for name, mtu in sorted(networks.items()))
     if max(networks.values()) <= uplink.mtu:
         return f"{takes}, the networks send at most {max(networks.values())}"

@@ -66,7 +66,12 @@ class PacketFilter:
     def iptables(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run iptables, which waits up to 10 s for other programs that write rules; the caller checks its status."""
         return subprocess.run(
-            [*self.enter, self.program, "--wait", "10", *words], capture_output=True, text=True, check=False
+            [*self.enter, self.program, "--wait", "10", *words],
+            capture_output=True,
+            text=True,
+            # Anybody's rule may have a comment in another encoding.
+            errors="replace",
+            check=False,
         )
 
     def listed(self) -> list[list[str]] | None:
@@ -77,8 +82,16 @@ class PacketFilter:
         with contextlib.suppress(OSError):
             said = self.iptables("-S", CHAIN)
             if said.returncode == 0 and self.iptables("-C", "FORWARD", "-j", CHAIN).returncode == 0:
-                return [shlex.split(line) for line in said.stdout.splitlines() if line.startswith("-A ")]
+                return [split(line) for line in said.stdout.split("\n") if line.startswith("-A ")]
         return None
+
+
+def split(rule: str) -> list[str]:
+    """Return the words of a rule as iptables writes it."""
+    try:
+        return shlex.split(rule)
+    except ValueError:  # a comment with a new line in it is cut in two
+        return rule.split()
 
 
 def bridge_name(network: Mapping[str, Any]) -> str:

@@ -13,12 +13,14 @@ from stack.settings.keys import key_of
 if TYPE_CHECKING:
     import docker
 
+NAMES = (NetworkName.EDGE, NetworkName.PUBLISHED)
+"""The networks that are not internal."""
 MTU, IPV6 = key_of("network", "mtu"), key_of("network", "ipv6")
 
 
 def networks(environment: Environment, client: docker.DockerClient) -> dict[str, Mapping[str, Any]]:
-    """Return name -> network for the networks on the engine that are not internal: `edge` and `published`."""
-    wanted = {f"{environment.prefix}-{name}" for name in (NetworkName.EDGE, NetworkName.PUBLISHED)}
+    """Return name -> network for those of `NAMES` that are on the engine."""
+    wanted = {f"{environment.prefix}-{name}" for name in NAMES}
     return {each["Name"]: each for each in client.api.networks(names=sorted(wanted)) if each["Name"] in wanted}
 
 

@@ -23,6 +23,8 @@ _LEAST_BYTES = 32 * 2**20
 _TIMES = 8
 """Free space that an update needs, in sizes of the state: it writes the state several times, and makes it larger."""
 _MIB = 2**20
+_LEAST_FILES = 64
+"""Free inodes that an update needs: for history, backup, lock, and a new file beside each one that is replaced."""
 
 
 def refuse_full(backend: Backend, stack: str) -> None:
@@ -38,6 +40,14 @@ def refuse_full(backend: Backend, stack: str) -> None:
         raise ProjectError(
             f"No space for the state: {there} has {free // _MIB} MiB free, and an update may write "
             f"{-(-needed // _MIB)} MiB. Nothing was changed. What is large there: du -xh {there} | sort -h | tail"
+        )
+    # A filesystem that makes inodes as it needs them says that it has none in all.
+    inodes = os.statvfs(there)
+    if inodes.f_files and inodes.f_favail < _LEAST_FILES:
+        raise ProjectError(
+            f"No space for the state: the disk of {there} has room for {inodes.f_favail} more files (inodes), and an "
+            f"update may write {_LEAST_FILES}. Nothing was changed. Where many are: du -x --inodes {there} | sort -n | "
+            "tail"
         )
 
 

@@ -22,7 +22,7 @@ answer with a stranger's address."""
 
 MTU_OPTION = "com.docker.network.driver.mtu"
 """Driver option of a network: its MTU in bytes. Without it an engine uses `USUAL_MTU`."""
-USUAL_MTU = 1500
+LEAST_MTU, USUAL_MTU = 576, 1500
 
 VARIABLE = r"[A-Z][A-Z0-9_]*"
 """Pattern of the name of an environment variable that a setting may give to the application."""

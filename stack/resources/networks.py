@@ -32,7 +32,7 @@ class Networks(pulumi.ComponentResource):
         super().__init__(TYPE, name, None, opts)
         settings = args.environment.settings.network
         # Without a configured MTU a network keeps the options that it was made with: else a stack file that lacks the
-        # MTU would replace the network and with it every container that serves.
+        # MTU, or another uplink, would replace the network and with it every container that serves.
         kept = ["options"] if settings.mtu is None else []
         self.by_name = {
             network: docker.Network(

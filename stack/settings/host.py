@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from stack.common.names import USUAL_MTU
+from stack.common.names import LEAST_MTU, USUAL_MTU
 from stack.settings.types import Model, Network
 
 
@@ -55,10 +55,19 @@ class NetworkSettings(Model):
 
     mtu: int | None = Field(
         None,
-        ge=576,
+        ge=LEAST_MTU,
         le=USUAL_MTU,
-        description="Largest packet of the networks with a way out, in bytes. Empty: as they were made, 1500 by the "
-        "engine. A change makes these networks and all containers on them anew, in which nobody is served.",
+        description="Largest packet of the networks with a way out, in bytes. Empty: new networks take that of the "
+        "host's uplink, at most 1500, and those that exist stay as they were made. A change makes these networks and "
+        "all containers on them anew, in which nobody is served.",
+        examples=[1400],
+    )
+    uplink_mtu: int | None = Field(
+        None,
+        ge=LEAST_MTU,
+        lt=USUAL_MTU,
+        description="Largest packet of the host's uplink where that is below 1500; `make up` notes it before "
+        "it makes the first network, and later what the existing ones take. It changes no network that exists.",
         examples=[1400],
     )
     ipv6: bool = Field(

@@ -15,6 +15,7 @@ from stack.settings.host import NetworkSettings
 from stack.settings.ingress import IngressSettings
 
 EVERY, LOOPBACK = "::", "::1"
+_LEAST_MTU = 1280
 
 
 def networks(settings: NetworkSettings) -> tuple[NetworkName, ...]:
@@ -30,8 +31,16 @@ def bound_beside(ingress: IngressSettings, settings: NetworkSettings) -> str:
 
 
 def rules(environment: Environment) -> Iterator[Mistake]:
-    """Yield a mistake if the ingress' IPv4 address has no IPv6 counterpart, as 0.0.0.0 and 127.0.0.1 have."""
+    """Yield a mistake if `edge` cannot have IPv6, or the ingress' IPv4 address has no IPv6 counterpart."""
     settings = environment.settings
+    largest = settings.network.mtu or settings.network.uplink_mtu
+    if settings.network.ipv6 and largest and largest < _LEAST_MTU:
+        yield Mistake(
+            "samokoder:network.mtu",
+            str(largest),
+            f"at least {_LEAST_MTU} with samokoder:network.ipv6: the kernel gives a smaller network no IPv6",
+            f"samokoder:network.mtu: {_LEAST_MTU}",
+        )
     if "ingress" not in environment.running() or not settings.network.ipv6:
         return
     address = ipaddress.ip_address(settings.ingress.bind_address)

@@ -23,5 +23,6 @@ OPTIONS = {NetworkName.PUBLISHED: {"com.docker.network.bridge.enable_ip_masquera
 def options(network: NetworkName, settings: NetworkSettings) -> dict[str, str] | None:
     """Return the driver options of a network; internal networks get no MTU, because their packets stay on the host."""
     # An MTU that is set to the default is written too: the provider does not notice when the last option is removed.
-    said = {MTU_OPTION: str(settings.mtu)} if settings.mtu and not INTERNAL[network] else {}
+    mtu = settings.mtu or settings.uplink_mtu
+    said = {MTU_OPTION: str(mtu)} if mtu and not INTERNAL[network] else {}
     return {**OPTIONS.get(network, {}), **said} or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -35,6 +36,13 @@ def typed(folder: Path, line: str, *, status: int = 0, **variables: str) -> str:
     assert answer.returncode == status, f"{line}:\n{answer.stdout[-4000:]}"
     assert "Traceback" not in answer.stdout, f"{line}:\n{answer.stdout[-4000:]}"
     return answer.stdout
+
+
+def changes(folder: Path, **variables: str) -> list[str]:
+    """Return the names of what an `up` in a clone would change."""
+    said = run_apart(folder, "make", "preview", "ARGS=--json", **variables)
+    assert said.returncode == 0, said.stdout + said.stderr
+    return [str(each["name"]) for each in json.loads(said.stdout)["changes"]]
 
 
 def at_once(folders: Sequence[Path], line: str, **variables: str) -> list[tuple[int, str]]:

@@ -55,7 +55,7 @@ BAD = {
     "listens on the wrong port": Bad(
         scripts={UVICORN: "#!/bin/sh\nexec python -m uvicorn samokoder.main:app --host 0.0.0.0 --port 8001\n"},
         replaced=frozenset({"migrations", "api-1"}),
-        said=r"(?s)Connection refused.*samokoder",
+        said=r"(?s)Connection refused.*log: ",
     ),
     "fails its migration": Bad(
         scripts={MIGRATE: "#!/bin/sh\necho 'migration failed: the column is there already' >&2\nexit 1\n"},
@@ -88,7 +88,7 @@ BAD = {
             "held = [b'x' * 2**20 for _ in range(2**20)]\n"
         },
         replaced=frozenset({"migrations", "api-1"}),
-        said=r"(?s)(exit code: 137|killed it).*all that I can get",
+        said=r"(?s)api-1 is not healthy.*(with 137|restarted \d+ times).*all that I can get",
     ),
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -25,14 +24,13 @@ from stack.settings import ipv6
 from stack.settings.environment import Environment
 from stack.spec.networks import INTERNAL, options
 from stack.spec.service import ServiceSpec
-from tests.namespaces import HOST, NEIGHBOUR, Pair, pair
+from tests.namespaces import HOST, HOST_SIX, NEIGHBOUR, NEIGHBOUR_SIX, Pair, pair
 from tests.newer_engine import unpacked
 from tests.recording import environment_of
 from tests.render.conftest import contents, output, wait_until
 
 pytestmark = [pytest.mark.live, pytest.mark.long, pytest.mark.timeout(600)]
 
-HOST_SIX, NEIGHBOUR_SIX = "2001:db8:77::1", "2001:db8:77::2"
 METADATA_SIX = "fd00:ec2::254"
 PORT, PLAIN = 18000, 18001
 OUTSIDE = ((METADATA_SIX, 80), (METADATA_SIX, 53), (NEIGHBOUR_SIX, 80))
@@ -95,8 +93,6 @@ def published(spec: ServiceSpec) -> dict[str, list[tuple[str, int]]]:
 
 @pytest.fixture(scope="module")
 def world(local_images: Environment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    if not shutil.which("ip") or not shutil.which("nsenter"):
-        pytest.fail("iproute2 and util-linux make the namespaces")
     images = {name: local_images.image(name) for name in ("caddy", "blackbox_exporter")}
     asks = local_images.image("python")
     entry = {"port": PORT, "bindAddress": "0.0.0.0", "bindReason": "a test"}  # noqa: S104 - in a namespace
@@ -105,10 +101,7 @@ def world(local_images: Environment, tmp_path_factory: pytest.TempPathFactory) -
     public = environment_of("six", {**values, "ingress": {**entry, "domain": NAME}})
     with contextlib.ExitStack() as open_:
         made = open_.enter_context(pair(unpacked(tmp_path_factory.mktemp("newer"))))
-        link = made.host.name[-6:]
-        for side, end, address in ((made.host, f"h{link}", HOST_SIX), (made.neighbour, f"n{link}", NEIGHBOUR_SIX)):
-            side.run("ip", "-6", "address", "add", f"{address}/64", "dev", end, "nodad")
-        made.neighbour.run("ip", "-6", "route", "add", "fc00::/7", "via", HOST_SIX)
+        made.get_ipv6()
         made.neighbour.run("ip", "-6", "address", "add", f"{METADATA_SIX}/128", "dev", "lo", "nodad")
         made.host.run("ip", "-6", "route", "add", f"{METADATA_SIX}/128", "via", NEIGHBOUR_SIX)
         for address, port in OUTSIDE:

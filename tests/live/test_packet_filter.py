@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -65,8 +64,6 @@ def reaches(part: Container, address: str, port: int) -> bool:
 
 @pytest.fixture(scope="module")
 def world(local_images: Environment) -> Iterator[World]:
-    if not shutil.which("ip") or not shutil.which("nsenter"):
-        pytest.fail("iproute2 and util-linux make the namespaces")
     environment = environment_of("neighbour", {})
     image, asks = local_images.image("node_exporter"), local_images.image("python")
     with pair() as made:

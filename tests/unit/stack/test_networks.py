@@ -142,13 +142,13 @@ def test_a_port_moves_to_another_number_and_address_where_it_is_configured() -> 
 
 def test_a_smaller_packet_changes_the_networks_with_a_way_out_alone() -> None:
     usual = record("staging", {})
-    for values in ({}, {"mtu": 1400}, {"mtu": 1500}):
+    for values in ({}, {"mtu": 1400}, {"mtu": 1500}, {"uplinkMtu": 1400}, {"uplinkMtu": 1400, "mtu": 1450}):
         recording = record("staging", {"network": values})
-        said = values.get("mtu")
+        said = values.get("mtu") or values.get("uplinkMtu")
         for network, before in zip(recording.of_type(NETWORK), usual.of_type(NETWORK), strict=True):
             mtu = {"com.docker.network.driver.mtu": str(said)} if said and not network.inputs["internal"] else {}
             expected = {**before.inputs, "options": {**(before.inputs.get("options") or {}), **mtu}}
             assert {"options": {}, **network.inputs} == expected, "an option more replaces the networks of all"
             assert network.ignore_changes == (frozenset() if "mtu" in values else {"options"}), (
-                "a file without the line would replace what serves, or a setting would do nothing"
+                "another uplink, or a file without the line, would replace what serves; or a setting would do nothing"
             )

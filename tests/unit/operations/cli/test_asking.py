@@ -199,6 +199,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(lifecycle_up, "live_status", lambda _: [])
     monkeypatch.setattr("operations.network.packet_filter.guard", lambda _: None)
     monkeypatch.setattr("operations.lifecycle.in_the_way.refuse", lambda *_: None)
+    monkeypatch.setattr("operations.network.engine_rules.lost_rules_remark", lambda *_: "")
     monkeypatch.setattr("operations.engine.old_images.tidy", lambda *_: None)
     monkeypatch.setattr("operations.network.packet_filter.unguard", lambda _: None)
     return given

@@ -37,11 +37,14 @@ def handed(
     production: bool = False,
     gone: tuple[str, ...] = (),
     parts: tuple[PartStatus, ...] = (),
+    lost_rules: str = "",
+    said: list[str] | None = None,
 ) -> tuple[str, ...]:
-    """Bring up; return the words that Pulumi gets."""
+    """Bring up; return the words that Pulumi gets. said: collects what is reported."""
     words: list[tuple[str, ...]] = []
-    settings = SimpleNamespace(settings=SimpleNamespace(production=production))
-    workspace = SimpleNamespace(settings=lambda: settings, client=None, reporter=SimpleNamespace(say=lambda _: None))
+    settings = SimpleNamespace(settings=SimpleNamespace(production=production, docker_host="unix:///nowhere"))
+    reporter = SimpleNamespace(say=([] if said is None else said).append)
+    workspace = SimpleNamespace(settings=lambda: settings, client=None, reporter=reporter)
     run = SimpleNamespace(
         workspace=workspace,
         settle=lambda _: None,
@@ -56,6 +59,7 @@ def handed(
     monkeypatch.setattr(lifecycle_up, "_gone", lambda *_: list(gone))
     monkeypatch.setattr(lifecycle_up, "live_status", lambda _: list(parts))
     monkeypatch.setattr(lifecycle_up, "note", lambda _: None)
+    monkeypatch.setattr("operations.network.engine_rules.lost_rules_remark", lambda *_: lost_rules)
     lifecycle_up._up(cast("Workspace", workspace), cast("PulumiRun", run), interactive=True, empty=())
     (only,) = words
     return only
@@ -76,6 +80,20 @@ def test_an_up_that_changes_nothing_says_why_a_part_is_not_healthy(monkeypatch: 
     assert not told
     handed(monkeypatch, parts=(replace(row, health="unhealthy"),))
     assert told, "`Not healthy: api-1` says neither since when nor what its log says"
+
+
+def test_a_firewall_that_was_emptied_is_told_before_anything_is_changed_and_beside_what_is_not_healthy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(lifecycle_up, "tell_failures", lambda *_: said.append("why"))
+    monkeypatch.setattr(origins, "note", lambda _: said.append("changed"))
+    sick = PartStatus(part="api-1", state="running", health="unhealthy")
+    handed(monkeypatch, parts=(sick,), lost_rules="make repair PART=network", said=said)
+    repair = [index for index, line in enumerate(said) if "make repair PART=network" in line]
+    assert len(repair) == 2
+    assert repair[0] < said.index("changed"), "what is made anew publishes no port, and nobody knows why"
+    assert repair[1] == len(said) - 1, "who reads the end of a log looks no further"
 
 
 def test_up_notes_which_images_run_on_the_data_before_it_may_remove_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,12 +125,14 @@ def test_an_up_that_fails_says_what_is_in_the_way_and_what_is_not_healthy(
     monkeypatch.setattr(lifecycle_up, "_gone", lambda *_: [])
     monkeypatch.setattr(lifecycle_up, "tell_failures", lambda *_: sick)
     monkeypatch.setattr("operations.lifecycle.in_the_way.why", lambda *_: f"docker inspect {there}" if there else "")
+    monkeypatch.setattr("operations.network.engine_rules.lost_rules_remark", lambda *_: "make repair PART=network")
     with pytest.raises(PulumiFailedError) as failed:
         lifecycle_up._up(workspace, cast("PulumiRun", run), interactive=True, empty=())
     said = str(failed.value)
     assert ("docker inspect" in said) is bool(there), "`name already in use` at each `up`, and no way out"
     assert ("not healthy: redis" in said) is bool(sick)
     assert "`pulumi up` failed" in said
+    assert said.endswith("make repair PART=network"), "a container that the engine cannot publish has no other reason"
     assert "redis" in stack_file.load(workspace.parts_file)["parts"], "what should be there, for who reads it later"
 
 

@@ -221,3 +221,23 @@ def test_nothing_is_restarted_where_the_rules_are_there_or_nobody_can_say(
         engine_rules.opened(cast("Any", Workspace())),
     ):
         pass
+
+
+STRANGERS = [
+    b'-A INPUT -m comment --comment "caf\xe9" -j ACCEPT',
+    b'-A INPUT -m comment --comment "two\nlines" -j ACCEPT',
+]
+
+
+@pytest.mark.parametrize("stranger", STRANGERS, ids=["of another encoding", "of two lines"])
+def test_a_comment_in_somebody_elses_rule_hides_nothing_and_ends_no_up(tmp_path: Path, stranger: bytes) -> None:
+    for table, rules in (("filter", FILTER), ("nat", NAT)):
+        (tmp_path / table).write_bytes(stranger + b"\n" + rules.encode())
+    (tmp_path / "chain").write_bytes(stranger.replace(b"INPUT", b"DOCKER-USER") + b"\n-A DOCKER-USER -j RETURN\n")
+    program = tmp_path / "iptables"
+    program.write_text(f'case "$*" in\n*" -t "*) cat "{tmp_path}/$4" ;;\n*" -S "*) cat "{tmp_path}/chain" ;;\nesac\n')
+    host = PacketFilter(enter=("sh",), program=str(program))
+    assert engine_rules.are_there(host, EDGE) is True
+    listed = host.listed()
+    assert listed is not None
+    assert listed[-1] == ["-A", "DOCKER-USER", "-j", "RETURN"]

@@ -68,6 +68,15 @@ def test_an_ipv4_address_that_has_no_pair_is_refused(address: str) -> None:
     environment_of("staging", {**SIX, "ingress": where})
 
 
+@pytest.mark.parametrize("largest", [{"mtu": 1200}, {"uplinkMtu": 1200}])
+def test_a_network_that_the_kernel_gives_no_ipv6_is_refused(largest: Mapping[str, int]) -> None:
+    with pytest.raises(InvalidSettingsError) as caught:
+        environment_of("staging", {"network": {"ipv6": True, **largest}})
+    assert [each.key for each in caught.value.mistakes] == ["samokoder:network.mtu"]
+    environment_of("staging", {"network": largest})
+    environment_of("staging", {"network": {"ipv6": True, **largest, "mtu": 1280}})
+
+
 def test_the_application_believes_the_ingress_by_ipv6_too() -> None:
     for values, believed in ((SIX, True), ({}, False)):
         parts = {

@@ -6,16 +6,20 @@ import errno
 import socket
 import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pytest
 
 from operations.errors import FailedError, UnavailableError
-from operations.network import mtu
+from operations.lifecycle import prepare
+from operations.network import host_script, mtu
 from operations.network.mtu import Uplink
+from operations.workspace.workspace import Workspace
+from stack.common.mistakes import InvalidSettingsError
+from stack.common.names import MTU_OPTION
 from tests.recording import environment_of
 
 EDGE = "samokoder-staging-edge"
@@ -42,18 +46,98 @@ def test_of_an_engine_behind_tcp_nothing_is_said_about_this_machine() -> None:
     assert mtu.uplink("tcp://192.0.2.1:2376") is None, "the uplink of this machine is not the engine's"
 
 
+def test_what_a_hosts_own_shell_prints_in_another_encoding_ends_nothing() -> None:
+    script = "printf 'caf\\351 welcome\\n'; echo uplink-mtu 1400"
+    assert host_script.words("unix:///nowhere", script)["uplink-mtu"] == "1400"
+
+
 def test_networks_that_send_more_than_the_uplink_takes_are_told_with_what_to_type() -> None:
     way = Uplink(mtu=1400, gateway="")
     said = mtu.judge(environment_of("staging", {}), {EDGE: 1500}, way)
     assert "network.mtu 1400" in said, "the line that puts it right"
     assert "nobody is served" in said, "what it takes"
     assert "1400" in mtu.judge(environment_of("staging", {}), {EDGE: 1400}, way)
-    assert "1400" in mtu.judge(environment_of("staging", {}), {}, way), "before the first `up`"
+    assert mtu.judge(environment_of("staging", {}), {}, way).endswith("makes the networks for 1400"), "before any `up`"
+    for odd in (9000, 500):
+        said = mtu.judge(environment_of("staging", {}), {}, Uplink(mtu=odd, gateway=""))
+        assert "networks for 1500" in said, f"`up` makes other ones than `doctor` says: {odd}"
     asked_for = environment_of("staging", {"network": {"mtu": 1500}})
     assert "1500" in mtu.judge(asked_for, {EDGE: 1500}, way), "somebody knows another way than the usual one"
     assert "larger ones" in mtu.judge(asked_for, {EDGE: 1450}, way)
     with pytest.raises(UnavailableError):
         mtu.judge(asked_for, {EDGE: 1500}, None)
+
+
+def an_engine_with(monkeypatch: pytest.MonkeyPatch, there: Mapping[str, str], uplink: int | None) -> Any:
+    """Return what `prepare` knows of an engine. there: network -> its option for the MTU. uplink: of the host."""
+    rows = [
+        {"Name": f"samokoder-staging-{name}", "Options": {MTU_OPTION: size} if size else None}
+        for name, size in there.items()
+    ]
+    listed = SimpleNamespace(networks=lambda names: [row for row in rows if row["Name"] in names])
+    client = SimpleNamespace(api=listed, close=lambda: None)
+    monkeypatch.setattr("operations.lifecycle.prepare.connect", lambda _: client)
+    monkeypatch.setattr(mtu, "uplink", lambda _: Uplink(mtu=uplink, gateway="") if uplink else None)
+    return SimpleNamespace(docker_host="unix:///nowhere")
+
+
+@pytest.mark.parametrize(
+    ("settings", "way", "expected"),
+    [({}, 1400, 1400), ({"network": {"mtu": 1450}}, 1400, None), ({}, 1500, None), ({}, 9001, None), ({}, None, None)],
+    ids=["smaller", "set", "usual", "larger", "silent"],
+)
+def test_the_first_networks_take_the_uplinks_packet(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], way: int | None, expected: int | None
+) -> None:
+    engine = an_engine_with(monkeypatch, {}, way)
+    noted = {"samokoder:network": {"uplinkMtu": expected}} if expected else {}
+    assert prepare._of_networks(environment_of("staging", settings), engine) == noted
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ({"edge": "1400", "published": "1400"}, 1400),
+        ({"edge": "", "published": "1400"}, 1400),
+        ({"edge": "1400"}, 1400),
+        ({"edge": ""}, None),
+        ({"edge": "", "published": ""}, None),
+        ({"edge": "9000", "published": "1500"}, None),
+        ({"edge": "100"}, None),
+    ],
+    ids=["killed before Pulumi noted them", "made again by hand", "one is gone", "usual", "all", "larger", "tiny"],
+)
+def test_a_network_that_is_made_again_takes_what_those_have_that_exist_whatever_the_uplink_is_now(
+    monkeypatch: pytest.MonkeyPatch, there: Mapping[str, str], expected: int | None
+) -> None:
+    noted = {"samokoder:network": {"uplinkMtu": expected}} if expected else {}
+    for uplink in (1500, 1420, None):
+        engine = an_engine_with(monkeypatch, there, uplink)
+        assert prepare._of_networks(environment_of("staging", {}), engine) == noted, (
+            "`up` removes one that an interrupted run has left, and makes it for another size without a word"
+        )
+
+
+@pytest.mark.parametrize(("there", "way"), [({}, 1200), ({"edge": "1200", "published": "1200"}, 1500)])
+def test_ipv6_on_an_uplink_too_small_for_it_is_refused_before_anything_is_built_or_written(
+    monkeypatch: pytest.MonkeyPatch, there: Mapping[str, str], way: int
+) -> None:
+    engine = an_engine_with(monkeypatch, there, way)
+    engine.other_users = ""
+    for name in ("_note", "_built_here", "_of_images"):
+        monkeypatch.setattr(prepare, name, lambda *_, **__: pytest.fail("images are built, then each command refuses"))
+    monkeypatch.setattr(prepare, "_state", lambda _: ({}, dict))
+    monkeypatch.setattr(prepare, "_of_engine", lambda *_, **__: {})
+    workspace = SimpleNamespace(
+        name="staging",
+        settings=lambda **_: None,
+        engine=lambda: engine,
+        committed=lambda: {"config": {"samokoder:network": {"ipv6": True}}},
+        extra_config={},
+    )
+    with pytest.raises(InvalidSettingsError) as caught:
+        prepare.prepared(cast("Workspace", workspace), images=False)
+    assert [each.key for each in caught.value.mistakes] == ["samokoder:network.mtu"]
 
 
 ROUTES = """\

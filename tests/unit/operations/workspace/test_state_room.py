@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -127,3 +128,17 @@ def test_a_full_disk_is_told_with_its_place_before_anything_is_changed(
     monkeypatch.setattr(PulumiRun, "refuse_moved", lambda _: None)
     with pytest.raises(ProjectError, match="No space"):
         run.pulumi("up", "--yes", capture=True)
+
+
+@pytest.mark.parametrize(("all_of_them", "free", "refused"), [(1000, 5, True), (1000, 500, False), (0, 0, False)])
+def test_a_disk_that_takes_no_further_file_is_told_as_a_full_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, all_of_them: int, free: int, *, refused: bool
+) -> None:
+    backend = state(tmp_path, 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2**40))
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_files=all_of_them, f_favail=free))
+    expected: AbstractContextManager[object] = nullcontext()
+    if refused:
+        expected = pytest.raises(ProjectError, match="5 more files")
+    with expected:
+        state_room.refuse_full(backend, "staging")

@@ -38,6 +38,7 @@ from operations.checks.smoke.pages import certificate_check
 from operations.checks.smoke.user_account import LIMITED, Said, write_and_read
 from operations.engine.part_status import NOT_AVAILABLE, PartStatus
 from operations.errors import FailedError, ProjectError
+from operations.network import engine_rules
 from operations.workspace.workspace import Workspace
 from stack import series
 from stack.catalogue import rule_document
@@ -1093,3 +1094,30 @@ def test_the_command_ends_with_1_when_a_check_fails_and_writes_what_programs_rea
     monkeypatch.setattr(smoke, "smoke", lambda *_, **__: report(Verdict.NOT_AVAILABLE))
     command.app(["smoke"], standalone_mode=False)
     assert "1 not available" in capsys.readouterr().out
+
+
+def test_what_fails_after_a_reload_of_the_hosts_firewall_is_told_with_its_cause(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(engine_rules, "lost_rules_remark", lambda *_: "Rules are gone: make repair PART=network")
+    monkeypatch.setattr(smoke, "smoke", lambda *_, **__: report(Verdict.FAILED))
+    with pytest.raises(ProjectError):
+        command.app(["smoke"], standalone_mode=False)
+    assert "make repair PART=network" in capsys.readouterr().out, "each check has failed, and none says why"
+    monkeypatch.setattr(smoke, "smoke", lambda *_, **__: report(Verdict.NOT_AVAILABLE))
+    command.app(["smoke"], standalone_mode=False)
+    assert "make repair" not in capsys.readouterr().out, "what is well asks for no look at the packet filter"
+
+
+def test_a_ci_system_has_its_file_whatever_the_look_at_the_packet_filter_ends_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> str:
+        raise RuntimeError
+
+    monkeypatch.setattr(engine_rules, "lost_rules_remark", broken)
+    monkeypatch.setattr(smoke, "smoke", lambda *_, **__: report(Verdict.FAILED))
+    file = tmp_path / "smoke.xml"
+    with pytest.raises(RuntimeError):
+        command.app(["smoke", "--junit", str(file)], standalone_mode=False)
+    assert "<failure" in file.read_text()
