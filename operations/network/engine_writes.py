@@ -1,4 +1,4 @@
-"""Whether the engine of this machine writes rules into the packet filter, by its answer and its settings."""
+"""What the engine of this machine does to its networks by its settings: packet filter rules, their largest packet."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from host.process_ids import live_process
 from operations.network.filter_rules import FOUR
+from stack.common.names import MTU_OPTION
 
 if TYPE_CHECKING:
     import docker
@@ -44,6 +45,25 @@ def writes_rules(info: dict[str, Any], settings: str, command: Sequence[str], pr
 def writes_here(client: docker.DockerClient, program: str = FOUR) -> bool:
     """Do what `writes_rules` does, for the engine of this machine."""
     return writes_rules(client.info(), _read(SETTINGS), _command(), program)
+
+
+def gives_mtu(settings: str, command: Sequence[str]) -> bool:
+    """Tell whether an engine gives new networks a packet of its owner's choice (Docker 24 and newer).
+
+    settings, command: as of `writes_rules`.
+    """
+    if any(f"bridge={MTU_OPTION}=" in word for word in command):
+        return True
+    with contextlib.suppress(ValueError):
+        match json.loads(settings or "{}"):
+            case {"default-network-opts": {"bridge": {**options}}}:
+                return MTU_OPTION in options
+    return False
+
+
+def gives_mtu_here() -> bool:
+    """Do what `gives_mtu` does, for the engine of this machine."""
+    return gives_mtu(_read(SETTINGS), _command())
 
 
 def _read(file: Path) -> str:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from operations.clone import typed
 from operations.errors import FailedError, UnavailableError
-from operations.network import host_script, replacement
+from operations.network import engine_writes, host_script, replacement
 from operations.workspace import pasted
 from stack.common.names import LEAST_MTU, MTU_OPTION, USUAL_MTU, NetworkName
 from stack.settings.environment import Environment
@@ -92,6 +92,9 @@ def of_new(environment: Environment, client: docker.DockerClient) -> int | None:
         return None
     if there := found(environment, client):
         return min((size for size in there.values() if _is_smaller(size)), default=None)
+    # Of another host's engine the settings are not read, so its uplink decides (docs/faq.md).
+    if settings.docker_host.startswith("unix://") and engine_writes.gives_mtu_here():
+        return None
     return of_uplink(uplink(settings.docker_host))
 
 
@@ -104,12 +107,19 @@ def _is_smaller(size: int) -> bool:
     return LEAST_MTU <= size < USUAL_MTU
 
 
-def judge(environment: Environment, networks: Mapping[str, int], uplink: Uplink | None) -> str:
-    """Return whether the uplink takes packets as large as the networks send. Raises UnavailableError."""
+def judge(
+    environment: Environment, networks: Mapping[str, int], uplink: Uplink | None, *, engine_decides: bool = False
+) -> str:
+    """Return whether the uplink takes packets as large as the networks send. Raises UnavailableError.
+
+    engine_decides: whether the engine's own settings give new networks their packet.
+    """
     settings, up = environment.settings.network, typed(environment.name, "up")
     if uplink is None:
         raise UnavailableError(f"the host does not say what its uplink takes; {key_of('network', 'mtu')} sets it")
     takes = f"the host's uplink takes packets of {uplink.mtu} bytes"
+    if not networks and engine_decides and not settings.mtu:
+        return f"{takes}; `{up}` makes the networks for what Docker's own settings say (default-network-opts)"
     if not networks:
         return f"{takes}; `{up}` makes the networks for {settings.mtu or of_uplink(uplink) or USUAL_MTU}"
     sent = ", ".join(f"{name} {mtu}" for name, mtu in sorted(networks.items()))

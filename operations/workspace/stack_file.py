@@ -27,7 +27,7 @@ from stack.common.mistakes import InvalidSettingsError, Mistake
 from stack.common.names import PROJECT, VARIABLE
 from stack.common.secret_rules import CONFIGURED_SECRETS, fernet_key
 from stack.settings.environment import Environment
-from stack.settings.explain import written_as_text
+from stack.settings.explain import field_at, written_as_text
 from stack.settings.keys import key_of
 from stack.settings.reading import read_environment
 
@@ -114,6 +114,21 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError) as error:
             raise yaml.constructor.ConstructorError(None, None, f"{error}", node.start_mark) from None
+
+
+def noted(path: Path) -> Document:
+    """Return what earlier runs have noted of this machine, without settings that this version of the program lacks.
+
+    A newer version in the same clone may have noted them, and a backup after going back must not wait for an `up`.
+    """
+    found: Document = {}
+    for key, value in load(path).items():
+        name = str(key).removeprefix(f"{PROJECT}:")
+        if isinstance(value, Mapping):
+            found[key] = {inner: each for inner, each in value.items() if field_at([name, inner])[1] is not None}
+        elif field_at([name])[1] is not None:
+            found[key] = value
+    return found
 
 
 def load_text(text: str, name: str, *, of_history: bool = False) -> Document:

@@ -113,7 +113,7 @@ class Workspace:
         """Return the stack file that Pulumi works with, from the committed one and what is known of this machine."""
         return stack_file.merged(
             self.committed(),
-            machine=stack_file.load(self.machine_file),
+            machine=stack_file.noted(self.machine_file),
             extra=self.extra_config,
             encryption=stack_file.encryption_of(stack_file.load(self.stack_file)),
         )
@@ -124,7 +124,7 @@ class Workspace:
         on_this_machine: with what earlier runs found out about this machine (images without a registry, its memory).
         Without it, limits are not checked against the host that an earlier run has noted, because it may be larger now.
         """
-        machine = stack_file.load(self.machine_file)
+        machine = stack_file.noted(self.machine_file)
         if not on_this_machine:
             machine = {key_of("host"): _ANY_HOST} if key_of("host") in machine else {}
         document = stack_file.merged(self.committed(), machine=machine, extra=self.extra_config)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -21,7 +22,7 @@ ENVIRONMENT = "newer"
 Typed = Callable[..., str]
 
 
-def variables(engine: PrivateEngine) -> dict[str, str]:
+def variables(engine: PrivateEngine) -> dict[str, Any]:
     """Return what is set in the shell: no container of these engines reaches a registry, so none is asked."""
     return {"ENV": ENVIRONMENT, "DOCKER_HOST": engine.docker_host, "OFFLINE": "1"}
 

@@ -41,7 +41,7 @@ class World:
     """Of the ingress."""
 
     @property
-    def variables(self) -> dict[str, str]:
+    def variables(self) -> dict[str, Any]:
         """Return what is set in the shell: no container of this engine reaches a registry, so none is asked."""
         return {"ENV": ENVIRONMENT, "DOCKER_HOST": self.docker_host, "OFFLINE": "1"}
 

@@ -33,7 +33,7 @@ def test_its_images_are_gone_afterwards_and_what_is_mounted_there_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, mounted: bool
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr(private_engine.tempfile, "TemporaryDirectory", lambda **_: nullcontext(str(tmp_path)))
+    monkeypatch.setattr("tempfile.TemporaryDirectory", lambda **_: nullcontext(str(tmp_path)))
     monkeypatch.setattr(private_engine, "start", lambda *_, **__: None)
     monkeypatch.setattr(private_engine, "stop", lambda *_, **__: None)
     below = tmp_path / "images/volumes/of-the-host"
@@ -45,7 +45,7 @@ def test_its_images_are_gone_afterwards_and_what_is_mounted_there_is_not(
 
 def test_a_folder_that_was_there_before_is_not_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr(private_engine.tempfile, "TemporaryDirectory", lambda **_: nullcontext(str(tmp_path)))
+    monkeypatch.setattr("tempfile.TemporaryDirectory", lambda **_: nullcontext(str(tmp_path)))
     (kept := tmp_path / "kept").mkdir()
     with pytest.raises(FileExistsError), private_engine.private_engine("10.219", data=kept):
         pass

@@ -15,7 +15,7 @@ import pytest
 
 from operations.errors import FailedError, UnavailableError
 from operations.lifecycle import prepare
-from operations.network import host_script, mtu
+from operations.network import engine_writes, host_script, mtu
 from operations.network.mtu import Uplink
 from operations.workspace.workspace import Workspace
 from stack.common.mistakes import InvalidSettingsError
@@ -90,8 +90,38 @@ def test_the_first_networks_take_the_uplinks_packet(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], way: int | None, expected: int | None
 ) -> None:
     engine = an_engine_with(monkeypatch, {}, way)
+    monkeypatch.setattr(engine_writes, "gives_mtu_here", lambda: False)
     noted = {"samokoder:network": {"uplinkMtu": expected}} if expected else {}
     assert prepare._of_networks(environment_of("staging", settings), engine) == noted
+
+
+@pytest.mark.parametrize(
+    ("settings", "command", "expected"),
+    [
+        ('{"default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1350"}}}', "", True),
+        ('{"default-network-opts": {"bridge": {"com.docker.network.bridge.enable_icc": "false"}}}', "", False),
+        ('{"default-network-opts": {"overlay": {"com.docker.network.driver.mtu": "1350"}}}', "", False),
+        ('{"default-network-opts": null, "mtu": 1350}', "", False),  # that one is for docker0 alone
+        ("[1]", "", False),
+        ("{", "", False),
+        ("", "dockerd --default-network-opt=bridge=com.docker.network.driver.mtu=1350", True),
+        ("", "dockerd --default-network-opt bridge=com.docker.network.driver.mtu=1350", True),
+        ("", "dockerd --mtu=1350", False),
+    ],
+)
+def test_an_engine_whose_owner_has_chosen_a_packet_for_new_networks_keeps_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: str, command: str, *, expected: bool
+) -> None:
+    (tmp_path / "daemon.json").write_text(settings, encoding="utf-8")
+    monkeypatch.setattr(engine_writes, "SETTINGS", tmp_path / "daemon.json")
+    monkeypatch.setattr(engine_writes, "_command", command.split)
+    engine = an_engine_with(monkeypatch, {}, 1400)
+    environment = environment_of("staging", {})
+    assert (prepare._of_networks(environment, engine) == {}) is expected, "1400 of ours wins over the owner's 1350"
+    far = environment_of("staging", {"dockerHost": "ssh://deploy@server.example.org"})
+    assert prepare._of_networks(far, engine), "the settings of this machine say nothing of another engine"
+    said = mtu.judge(environment, {}, Uplink(mtu=1400, gateway=""), engine_decides=expected)
+    assert ("default-network-opts" in said) is expected
 
 
 @pytest.mark.parametrize(
@@ -123,6 +153,7 @@ def test_ipv6_on_an_uplink_too_small_for_it_is_refused_before_anything_is_built_
     monkeypatch: pytest.MonkeyPatch, there: Mapping[str, str], way: int
 ) -> None:
     engine = an_engine_with(monkeypatch, there, way)
+    monkeypatch.setattr(engine_writes, "gives_mtu_here", lambda: False)
     engine.other_users = ""
     for name in ("_note", "_built_here", "_of_images"):
         monkeypatch.setattr(prepare, name, lambda *_, **__: pytest.fail("images are built, then each command refuses"))

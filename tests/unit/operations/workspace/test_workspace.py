@@ -815,6 +815,22 @@ def test_a_lock_of_another_host_is_told_with_what_to_do(clone: Path) -> None:
         run.settle(_engine(containers=[], networks=[]))
 
 
+def test_what_a_newer_version_has_noted_in_this_clone_keeps_nobody_from_a_backup(tmp_path: Path) -> None:
+    workspace = Workspace(home=tmp_path, isolated=True)
+    known = {
+        "samokoder:startInterval": True,
+        "samokoder:network": {"uplinkMtu": 1400},
+        "samokoder:images": {"redis": f"sha256:{'d' * 64}"},
+        "samokoder:keptVolumes": {"grafana": "samokoder-staging-grafana"},
+        "samokoder:unavailable": ["grafana"],
+    }
+    newer = {**known, "samokoder:moon": 1, "samokoder:network": {"uplinkMtu": 1400, "phase": "full"}}
+    stack_file.write(workspace.machine_file, stack_file.dump(newer, source="a newer version"))
+    assert workspace.settings().settings.network.uplink_mtu == 1400
+    assert stack_file.noted(workspace.machine_file) == known, "what this version knows is lost"
+    assert not {"samokoder:moon"} & set(workspace.document()["config"]), "Pulumi's program refuses it"
+
+
 def test_limits_are_not_checked_against_a_host_that_an_earlier_run_has_noted(tmp_path: Path) -> None:
     workspace = Workspace(home=tmp_path, extra_config={"samokoder:api": {"replicas": 5}}, isolated=True)
     workspace.machine_file.parent.mkdir(parents=True, exist_ok=True)
