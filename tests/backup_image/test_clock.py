@@ -6,13 +6,26 @@ import errno
 import json
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from samokoder_backup import barman, copies, entries, jobs, metrics, restore, server, service, state, wal
+from samokoder_backup import (
+    barman,
+    catalogue,
+    copies,
+    entries,
+    jobs,
+    metrics,
+    reached,
+    restore,
+    server,
+    service,
+    state,
+    wal,
+)
 from samokoder_backup.process import BackupError, CannotError
 from samokoder_backup.restore import Target
 from samokoder_backup.server import Server
@@ -180,6 +193,14 @@ def test_latest_and_a_moment_begin_with_a_base_backup_of_the_right_time(home: Ho
     assert restore.plan(Target(backup=ahead)).source.id == ahead, "who names it gets it"
 
 
+def test_a_moment_begins_with_a_base_backup_of_the_right_time_also_once_a_wrong_one_has_come(home: Home) -> None:
+    ahead = home.base(home.ago(hours=5))
+    right = home.base(home.ago(days=1), 2)
+    home.wal(3, home.ago(minutes=1))
+    assert restore.plan(Target(moment=home.ago(hours=1))).source.id == right, "from the other one it may be refused"
+    assert restore.plan(Target(backup=ahead)).source.id == ahead
+
+
 def test_where_there_is_no_other_it_is_used(home: Home) -> None:
     ahead = home.base(home.now + YEAR)
     home.wal(2, home.now)
@@ -261,13 +282,23 @@ def stops(home: Home, change: datetime, number: int = 2) -> str:
     fetched = "".join(f'LOG:  restored log file "{segment(each)}" from archive\n' for each in range(1, number + 1))
     stopped = f"LOG:  recovery stopping before commit of transaction 7, time {change.isoformat(sep=' ')}\n"
     end = f'LOG:  restored log file "{segment(number)}" from archive\nLOG:  selected new timeline ID: 2\n'
-    return f"LOG:  starting point-in-time recovery\n{fetched}{stopped}LOG:  redo done at 0/2000060\n{end}"
+    return f"LOG:  starting point-in-time recovery\n{fetched}{stopped}LOG:  redo done at 0/{number:X}000060\n{end}"
 
 
 def restored(
-    home: Home, monkeypatch: pytest.MonkeyPatch, moment: datetime, log: str, *, managed: bool = False
+    home: Home,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: datetime,
+    log: str,
+    *,
+    managed: bool = False,
+    before: datetime | None = None,
+    after: datetime | None = None,
 ) -> restore.Plan:
-    """Restore to a moment, where PostgreSQL logs something. managed: it was on another machine."""
+    """Restore to a moment, where PostgreSQL logs something.
+
+    managed: it was on another machine. before, after: stamp of a change on that side of where recovery has stopped.
+    """
     sockets = home.root / "sockets"
     sockets.mkdir(exist_ok=True)
     (sockets / "log").write_text(log)
@@ -277,6 +308,13 @@ def restored(
 
     monkeypatch.setattr(server, "running", running)
     monkeypatch.setattr(barman, "unpack", lambda *_: None)
+    # Files without WAL: the stamps of real changes are in `test_moments.py`.
+    found: list[tuple[int, float]] = []
+    with suppress(BackupError):
+        if stop := Server(sockets, "postgres", "").stop():
+            stamps = {-1: before, 0: stop.change, 1: after}
+            found = [(stop.position + each, stamp.timestamp()) for each, stamp in stamps.items() if stamp]
+    monkeypatch.setattr(reached, "_changes", lambda *_: iter(found))
     planned = restore.plan(Target(moment=moment))
     with restore.restored(home.settings.model_copy(update={"managed": managed}), planned, home.root):
         return planned
@@ -313,18 +351,23 @@ def test_a_moment_is_not_refused_for_a_clock_that_did_not_matter(
 
 
 @pytest.mark.parametrize("behind", [60, 6 * 365])
-def test_a_moment_is_not_refused_where_the_clock_is_behind_after_each_start_of_the_host(
+def test_a_moment_is_refused_for_a_clock_that_is_behind_after_a_start_only_where_it_may_be_right(
     home: Home, monkeypatch: pytest.MonkeyPatch, behind: int
 ) -> None:
-    history = f"{int(home.ago(days=400).timestamp()) << 32}-1"
-    home.base(home.ago(hours=9), 1, history)
+    """By a stamp of sixty days before the clock may have been ahead until then, and the host off since."""
+    home.base(home.ago(hours=9))
     moment = home.ago(hours=5)
     for number in (2, 3, 6, 7):
-        home.wal(number, home.ago(days=behind, minutes=-2 * number), history)
-    home.wal(4, home.ago(hours=8), history)
-    home.wal(5, moment, history)
-    home.wal(8, home.ago(minutes=1), history)
-    assert restored(home, monkeypatch, moment, stops(home, moment + timedelta(seconds=1), 5))
+        home.wal(number, home.ago(days=behind, minutes=-2 * number))
+    home.wal(4, home.ago(hours=8))
+    home.wal(5, moment)
+    home.wal(8, home.ago(minutes=1))
+    log = stops(home, moment + timedelta(seconds=1), 5)
+    if behind == 60:
+        with pytest.raises(CannotError, match="or behind"):
+            restored(home, monkeypatch, moment, log)
+    else:
+        assert restored(home, monkeypatch, moment, log)
 
 
 @pytest.mark.parametrize(("first", "ahead"), [(40, "once"), (9, "twice")])
@@ -362,17 +405,52 @@ def test_a_clock_that_was_ahead_for_all_that_is_known_is_no_silent_older_state(
         restored(home, monkeypatch, end + timedelta(minutes=1), log)
 
 
-def test_a_stamp_of_before_the_database_was_made_is_of_a_clock_that_was_behind(
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_change_with_an_earlier_stamp_behind_a_later_one_refuses_the_moments_between(
+    home: Home, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    """Whatever the times of the files are: a clock may be wrong and right again within one."""
+    home.base(home.ago(hours=9))
+    home.wal(2, home.ago(minutes=1))
+    moment = home.ago(hours=5)
+    last = moment - timedelta(minutes=40 if side == "before" else 0)
+    log = f"{stops(home, moment + timedelta(seconds=1))}LOG:  last completed transaction was at log time {last}\n"
+    before, after = (
+        (moment - timedelta(minutes=2), None) if side == "before" else (None, moment - timedelta(minutes=40))
+    )
+    with pytest.raises(CannotError, match="a newer state" if side == "before" else "an older state"):
+        restored(home, monkeypatch, moment, log, before=before, after=after)
+
+
+def test_a_stamp_that_no_right_clock_gave_refuses_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.base(home.ago(hours=9))
+    home.wal(2, home.ago(minutes=1))
+    moment = home.ago(hours=5)
+    log = f"{stops(home, moment + timedelta(seconds=1))}LOG:  last completed transaction was at log time {moment}\n"
+    assert restored(home, monkeypatch, moment, log, after=datetime(2000, 1, 1, tzinfo=UTC))
+
+
+def test_where_the_change_is_not_found_at_which_it_stopped_nobody_can_tell(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    history, moment = f"{int(home.ago(days=400).timestamp()) << 32}-1", home.ago(hours=5)
-    home.base(home.ago(hours=9), 1, history)
-    for number in (2, 3, 6):
-        home.wal(number, home.ago(days=6 * 365), history)
-    home.wal(4, home.ago(hours=8), history)
-    home.wal(5, moment, history)
-    home.wal(7, home.ago(minutes=1), history)
-    assert restored(home, monkeypatch, moment, stops(home, moment + timedelta(seconds=1), 5))
+    base = home.base(home.ago(hours=9))
+    home.wal(2, home.ago(minutes=1))
+    moment = home.ago(hours=5)
+    stop = server.Stop(0x2000060, moment + timedelta(seconds=1), moment)
+    monkeypatch.setattr(reached, "_changes", lambda *_: iter([]))
+    (found,) = catalogue.bases()
+    assert found.id == base
+    with pytest.raises(BackupError, match="does not find the change"):
+        reached.refuse_another(found, moment, stop, home.root / "scratch", last="", end=moment, managed=False)
+
+
+def test_what_postgresql_does_not_say_of_where_it_has_stopped_is_no_moment(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.base(home.ago(hours=9))
+    home.wal(2, home.ago(minutes=1))
+    with pytest.raises(BackupError, match="nobody can tell which moment"):
+        restored(home, monkeypatch, home.ago(hours=5), "LOG:  database system is ready to accept connections\n")
 
 
 def test_on_one_machine_no_minute_is_missing_from_what_is_called_restored(

@@ -1,0 +1,164 @@
+"""Whether a recovery to a moment has brought back the state of that moment, and no other.
+
+PostgreSQL stops at the first change with a later stamp. That is the state of the moment where no change after it has an
+earlier stamp, and none before it was stamped while the clock was behind. Each change has its own stamp, so all WAL of
+the base backup is looked through. Where the stamps do not decide, the restore is refused: nobody knows which are right.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from math import inf
+from pathlib import Path
+
+from samokoder_backup import clock, server, wal
+from samokoder_backup.catalogue import Base
+from samokoder_backup.process import BackupError, CannotError, say
+
+_CLOCKS = {False: server.QUIET, True: max(server.QUIET, timedelta(seconds=clock.SLACK_SECONDS))}
+"""So far may a change's stamp be from the time of its WAL. True: PostgreSQL is on another machine, by its own clock."""
+_FIRST = datetime(2023, 1, 1, tzinfo=UTC).timestamp()
+"""No right clock has given an earlier stamp: this program is younger. A clock without a battery begins with one."""
+_CHANGE = re.compile(
+    r"lsn: ([0-9A-F]+)/([0-9A-F]+), .*desc: (?:COMMIT|ABORT)\S* (?:\d+: )?(\d{4,}-\S+ \d\d:\d\d:\S+) UTC"
+)
+"""A line of pg_waldump: position and stamp of the end of a transaction."""
+_AT_ONCE = 4
+"""WAL files that are unpacked at a time: there is room for more, see `restore.Plan.needed`."""
+_INSTEAD = (
+    "Restore the latest moment, a backup by its name, a moment after the first base backup that was made by the right "
+    "clock since, or {end}, which is all of a history that has ended"
+)
+
+
+@dataclass
+class _Seen:
+    """The stamps of a base backup's changes, on both sides of where recovery stopped."""
+
+    highest_before: float = -inf
+    lowest_after: float = inf
+    stop: bool = False
+    """Whether the change itself was seen at which recovery stopped."""
+    unread: str = ""
+    """The first WAL file that cannot be looked through."""
+
+
+def refuse_another(
+    base: Base, moment: datetime, stop: server.Stop | None, scratch: Path, *, last: str, end: datetime, managed: bool
+) -> str:
+    """Say what was restored; raise CannotError where it may be another state than that of the moment.
+
+    stop: None where recovery came to the end of all WAL. scratch: a folder for WAL, which is gone afterwards. last: the
+    last WAL file that is good, empty for all. end: the last moment of its history.
+    """
+    if stop is None:
+        return f"{moment.isoformat(sep=' ')} is after the last change that was received, so all of them are restored"
+    seen = _look(base, stop, scratch, last)
+    if not seen.stop:
+        raise BackupError(
+            f"pg_waldump does not find the change of {stop.change.isoformat(sep=' ')} at which recovery stopped, so "
+            "nobody can tell whether a clock was wrong"
+        )
+    instead = _INSTEAD.format(end=end.isoformat(sep=" "))
+    asked = f"{moment.isoformat(sep=' ')} cannot be reached from {base.id}"
+    if stop.change.timestamp() - seen.lowest_after > server.QUIET.total_seconds():
+        raise CannotError(
+            f"{asked}: after the change of {stop.change.isoformat(sep=' ')} come changes that are stamped "
+            f"{_moment(seen.lowest_after)}. So a clock was ahead before them, or behind then; nobody can tell which, "
+            f"and what was restored may be an older state. {instead}"
+        )
+    before = stop.last.timestamp() if stop.last else base.end.timestamp()
+    quiet = server.QUIET.total_seconds()
+    if moment.timestamp() - before > quiet and seen.highest_before - before > quiet:
+        raise CannotError(
+            f"{asked}: its last change is stamped {_moment(before)}, and ones before it "
+            f"{_moment(seen.highest_before)}. So a clock was behind then, or ahead before, and what was restored may "
+            f"be a newer state, or an older one. {instead}"
+        )
+    _refuse_received_before(base, asked, stop, instead, managed=managed)
+    if seen.unread:
+        say(f"WAL from {seen.unread} on cannot be read: of a clock that was set back there only its files' times tell")
+    last_change = f"the last change in it is of {stop.last.isoformat(sep=' ')}" if stop.last else "it has no change"
+    return (
+        f"{moment.isoformat(sep=' ')}: {last_change}; the first one that is left out, of "
+        f"{stop.change.isoformat(sep=' ')}"
+    )
+
+
+def _moment(stamp: float) -> str:
+    return datetime.fromtimestamp(stamp, UTC).isoformat(sep=" ")
+
+
+def _refuse_received_before(base: Base, asked: str, stop: server.Stop, instead: str, *, managed: bool) -> None:
+    """Raise CannotError where WAL from the stop on was received, by this machine's clock, before it was written."""
+    name = wal.segment(base.begin_wal[:8], stop.position // base.segment_size, base.segment_size)
+    received = wal.look(base.server).written.items()
+    after = [when for each, when in received if each[:8] == name[:8] and each >= name and when >= _FIRST]
+    if after and stop.change.timestamp() - min(after) > _CLOCKS[managed].total_seconds():
+        raise CannotError(
+            f"{asked}: a clock was ahead when a change was stamped {stop.change.isoformat(sep=' ')}, or behind when "
+            f"WAL after it was received, at {_moment(min(after))}, so what was restored may be an older state. "
+            f"{instead}"
+        )
+
+
+def _look(base: Base, stop: server.Stop, scratch: Path, last: str) -> _Seen:
+    seen = _Seen()
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(mode=0o700)
+    try:
+        for position, stamp in _changes(base, scratch, last, seen):
+            if position < stop.position:
+                seen.highest_before = max(seen.highest_before, stamp)
+            else:
+                seen.stop = seen.stop or position == stop.position
+                if stamp >= _FIRST:
+                    seen.lowest_after = min(seen.lowest_after, stamp)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return seen
+
+
+def _changes(base: Base, scratch: Path, last: str, seen: _Seen) -> Iterator[tuple[int, float]]:
+    """Yield position and stamp of each change from a base backup on; one at the end of a file may come twice."""
+    timeline, number = base.begin_wal[:8], wal.number(base.begin_wal, base.segment_size)
+    while True:
+        names = list[str]()
+        for each in range(number, number + _AT_ONCE + 1):
+            name = wal.segment(timeline, each, base.segment_size)
+            path = None if last and name > last else wal.locate(base.server, name)
+            if path is None:
+                break
+            try:
+                content = wal.content(path)
+            except wal.DAMAGE:
+                seen.unread = name
+                break
+            (scratch / name).write_bytes(content)  # a disk without room for it is no damage
+            names.append(name)
+        status = (yield from _dumped(scratch / names[0], scratch / names[-1])) if names else 0
+        if len(names) <= _AT_ONCE:
+            return  # where WAL ends, the program fails
+        seen.unread = seen.unread or (names[0] if status else "")
+        for name in names:
+            (scratch / name).unlink()
+        number += _AT_ONCE  # the last one once more: a change may begin in it and end in the next
+
+
+def _dumped(first: Path, last: Path) -> Generator[tuple[int, float], None, int]:
+    """Yield the changes in WAL files that follow each other; return the program's status."""
+    command = ["pg_waldump", "--rmgr=Transaction", str(first), str(last)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "TZ": "UTC"}
+    ) as program:
+        for line in program.stdout or ():
+            if found := _CHANGE.search(line):
+                stamp = datetime.fromisoformat(found[3]).replace(tzinfo=UTC)
+                yield (int(found[1], 16) << 32) + int(found[2], 16), stamp.timestamp()
+    return program.returncode
