@@ -63,11 +63,13 @@ class Hands(on_engine.EngineRestore):
     def there(self, name: str) -> bool:
         return True  # a machine has all of its servers, running or not
 
-    def bring_up(self, server: Server) -> None:
+    def bring_up(self, server: Server) -> bool:
         self.world.call(["true"])
-        if self.world.lost(server):
+        lost = self.world.lost(server)
+        if lost:
             self.world.start_all(empty=True)
             self.world.call(["true"])
+        return lost
 
     def stamp(self) -> str:
         there = volume_names.made_by_restores(self.client, self.environment)
