@@ -11,13 +11,14 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import inf
 from pathlib import Path
 
-from samokoder_backup import clock, server, wal
+from samokoder_backup import catalogue, clock, server, wal
 from samokoder_backup.catalogue import Base
 from samokoder_backup.process import BackupError, CannotError, say
 
@@ -41,8 +42,13 @@ _INSTEAD = (
 class _Seen:
     """The stamps of a base backup's changes, on both sides of where recovery stopped."""
 
-    highest_before: float = -inf
+    highest_before: float
+    """Of the log before the base backup too, by the times of its files."""
     lowest_after: float = inf
+    back: float = 0.0
+    """So far do they step back before the stop: a clock was ahead until there, or is behind from there on."""
+    forward: float = 0.0
+    """So far do they step forward at the stop and after it, while nothing was written: a clock may have been set."""
     stop: bool = False
     """Whether the change itself was seen at which recovery stopped."""
     unread: str = ""
@@ -59,7 +65,7 @@ def refuse_another(
     """
     if stop is None:
         return f"{moment.isoformat(sep=' ')} is after the last change that was received, so all of them are restored"
-    seen = _look(base, stop, scratch, last)
+    seen = _look(base, stop, scratch, last, _highest(base) - _CLOCKS[managed].total_seconds())
     if not seen.stop:
         raise BackupError(
             f"pg_waldump does not find the change of {stop.change.isoformat(sep=' ')} at which recovery stopped, so "
@@ -81,13 +87,20 @@ def refuse_another(
             f"{_moment(seen.highest_before)}. So a clock was behind then, or ahead before, and what was restored may "
             f"be a newer state, or an older one. {instead}"
         )
+    step = timedelta(seconds=round(seen.back))
+    if seen.forward > seen.back - quiet > 0:
+        raise CannotError(
+            f"{asked}: stamps before it step back by {step}, and later ones forward by no less. So a clock was behind "
+            f"between, or ahead before; nobody can tell which, and what was restored may be a newer state. {instead}"
+        )
     _refuse_received_before(base, asked, stop, instead, managed=managed)
     if seen.unread:
         say(f"WAL from {seen.unread} on cannot be read: of a clock that was set back there only its files' times tell")
     last_change = f"the last change in it is of {stop.last.isoformat(sep=' ')}" if stop.last else "it has no change"
+    ahead = f". Stamps before it step back by {step}: a clock was ahead then" if seen.back > quiet else ""
     return (
         f"{moment.isoformat(sep=' ')}: {last_change}; the first one that is left out, of "
-        f"{stop.change.isoformat(sep=' ')}"
+        f"{stop.change.isoformat(sep=' ')}{ahead}"
     )
 
 
@@ -108,20 +121,42 @@ def _refuse_received_before(base: Base, asked: str, stop: server.Stop, instead: 
         )
 
 
-def _look(base: Base, stop: server.Stop, scratch: Path, last: str) -> _Seen:
-    seen = _Seen()
+def _highest(base: Base) -> float:
+    """Return the latest time of what is before a base backup in the log: what is to come is a known wrong one."""
+    written = wal.look(base.server).written.items()
+    files = [when for name, when in written if name[:8] == base.begin_wal[:8] and name < base.begin_wal]
+    ends = [each.end.timestamp() for each in catalogue.bases(base.server) if each.begin_wal < base.begin_wal]
+    return max((each for each in (*files, *ends) if not clock.ahead(each)), default=-inf)
+
+
+def _look(base: Base, stop: server.Stop, scratch: Path, last: str, highest: float) -> _Seen:
+    """Look through a base backup's changes. highest: the latest stamp before them."""
+    seen, quiet = _Seen(highest), server.QUIET.total_seconds()
+    known, previous = -1, base.end.timestamp()
+    if previous >= _FIRST:
+        seen.back = max(0.0, highest - previous)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o700)
     try:
         for position, stamp in _changes(base, scratch, last, seen):
+            if position <= known:
+                continue  # of a file that is looked through twice
+            known = position
+            seen.stop = seen.stop or position == stop.position
+            if stamp < _FIRST:
+                continue
             if position < stop.position:
+                seen.back = max(seen.back, seen.highest_before - stamp)
                 seen.highest_before = max(seen.highest_before, stamp)
             else:
-                seen.stop = seen.stop or position == stop.position
-                if stamp >= _FIRST:
-                    seen.lowest_after = min(seen.lowest_after, stamp)
+                seen.lowest_after = min(seen.lowest_after, stamp)
+                seen.forward += stamp - previous if stamp - previous > quiet else 0.0
+            previous = stamp
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    # The clock may have been set since the last change.
+    rest = time.time() - previous
+    seen.forward += rest if rest > quiet else 0.0
     return seen
 
 

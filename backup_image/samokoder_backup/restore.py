@@ -162,11 +162,8 @@ def _reaching(bases: list[Base], moment: datetime, bad: Mapping[str, str]) -> tu
     if not before:
         raise CannotError(f"the first moment that can be restored is {bases[0].end.isoformat()}")
     why = ""
-    # An older one that was verified is better than a newer one that nobody has looked at yet. Last comes one that was
-    # made by a clock that was ahead: from it a moment that its own stamps pass is refused.
-    for base in sorted(
-        before, key=lambda base: (not _was_ahead(base, bases), base.noted.exists(), base.end), reverse=True
-    ):
+    # An older one that was verified is better than a newer one that nobody has looked at yet.
+    for base in sorted(before, key=lambda base: (base.noted.exists(), base.end), reverse=True):
         try:
             found = chain(base, bad)
         except CannotError as error:
@@ -191,11 +188,6 @@ def _reaching(bases: list[Base], moment: datetime, bad: Mapping[str, str]) -> tu
         gap = f", since WAL file {found.missing} is missing or bad" if found.missing else ""
         why = why or f"the last moment that can be restored before it is {found.end.isoformat()}{gap}"
     raise CannotError(f"{moment.isoformat()} cannot be reached: {why}")
-
-
-def _was_ahead(base: Base, bases: list[Base]) -> bool:
-    """Tell whether one that was begun later, by the order of the WAL, says that it ended before."""
-    return any(each.server == base.server and each.begin_wal > base.begin_wal and each.end < base.end for each in bases)
 
 
 def _installed() -> int:

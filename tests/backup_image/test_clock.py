@@ -193,14 +193,6 @@ def test_latest_and_a_moment_begin_with_a_base_backup_of_the_right_time(home: Ho
     assert restore.plan(Target(backup=ahead)).source.id == ahead, "who names it gets it"
 
 
-def test_a_moment_begins_with_a_base_backup_of_the_right_time_also_once_a_wrong_one_has_come(home: Home) -> None:
-    ahead = home.base(home.ago(hours=5))
-    right = home.base(home.ago(days=1), 2)
-    home.wal(3, home.ago(minutes=1))
-    assert restore.plan(Target(moment=home.ago(hours=1))).source.id == right, "from the other one it may be refused"
-    assert restore.plan(Target(backup=ahead)).source.id == ahead
-
-
 def test_where_there_is_no_other_it_is_used(home: Home) -> None:
     ahead = home.base(home.now + YEAR)
     home.wal(2, home.now)
@@ -489,3 +481,82 @@ def test_a_moment_by_a_right_clock_is_reached(home: Home, monkeypatch: pytest.Mo
     home.wal(4, home.ago(minutes=1))
     assert restored(home, monkeypatch, moment, stops(home, moment + quiet))
     assert restored(home, monkeypatch, moment, "LOG:  recovery ended before configured recovery target was reached")
+
+
+@pytest.mark.parametrize("verified", [True, False])
+@pytest.mark.parametrize("behind", ["not set", "an hour before the first", "between the first and the moment"])
+def test_a_base_backup_by_a_clock_that_is_behind_brings_back_nothing_of_after_the_moment(
+    home: Home, monkeypatch: pytest.MonkeyPatch, behind: str, *, verified: bool
+) -> None:
+    """What is before it in the log came after the moment: from it the moment is refused."""
+    first = home.base(home.ago(hours=9), verified=verified)
+    home.wal(2, home.ago(hours=6, minutes=30))
+    home.wal(3, home.ago(hours=5))
+    stamps = {"not set": datetime(2000, 1, 1, tzinfo=UTC), "an hour before the first": home.ago(hours=10)}
+    stamp = stamps.get(behind, home.ago(hours=8))
+    second = home.base(stamp, 4)
+    home.wal(5, home.ago(minutes=1))
+    moment = home.ago(hours=7)
+    chosen = restore.plan(Target(moment=moment)).source.id
+    assert chosen == (first if verified and not behind.startswith("between") else second)
+    if chosen == first:
+        return
+    last = stamp + timedelta(minutes=1)
+    log = f"{stops(home, home.ago(hours=4), 5)}LOG:  last completed transaction was at log time {last}\n"
+    with pytest.raises(CannotError, match="a newer state"):
+        restored(home, monkeypatch, moment, log, before=last)
+
+
+def told(
+    home: Home, monkeypatch: pytest.MonkeyPatch, moment: datetime, before: list[datetime], after: list[datetime]
+) -> str:
+    """What is said of a moment, or refused, by the stamps on both sides of where recovery stopped."""
+    base = catalogue.bases()[-1]
+    stop = server.Stop(0x5000000, after[0], before[-1])
+    found = [(stop.position + each - len(before), stamp.timestamp()) for each, stamp in enumerate([*before, *after])]
+    monkeypatch.setattr(reached, "_changes", lambda *_: iter(found))
+    scratch = home.root / "scratch"
+    return reached.refuse_another(base, moment, stop, scratch, last="", end=home.now, managed=False)
+
+
+def by_the_minute(start: datetime, minutes: float) -> list[datetime]:
+    """Stamps as of a heartbeat's changes."""
+    return [start + timedelta(seconds=20 * each) for each in range(int(minutes * 3))]
+
+
+@pytest.mark.parametrize("seen", ["after the base backup", "before it"])
+def test_a_moment_that_a_clock_reaches_while_it_is_behind_is_no_silent_newer_state(
+    home: Home, monkeypatch: pytest.MonkeyPatch, seen: str
+) -> None:
+    """Right until six hours ago, then an hour behind for two hours, then set: what is lost came between."""
+    cut = home.ago(hours=6)
+    right, behind = by_the_minute(cut - timedelta(hours=2), 120), by_the_minute(cut - timedelta(hours=1), 120)
+    if seen == "before it":
+        home.base(home.ago(hours=9))
+        home.wal(2, cut)
+        home.base(behind[0], 3)
+        right = []
+    else:
+        home.base(right[0])
+    home.wal(4, home.ago(minutes=1))
+    moment = cut + timedelta(minutes=15)
+    before = [*right, *(each for each in behind if each <= moment)]
+    after = [*(each for each in behind if each > moment), *by_the_minute(cut + timedelta(hours=2), 240)]
+    with pytest.raises(CannotError, match="a newer state"):
+        told(home, monkeypatch, moment, before, after)
+    later = cut + timedelta(hours=3)
+    whole = [*right, *behind, *after[-240 * 3 :]]
+    split = next(number for number, each in enumerate(whole) if each > later)
+    assert "a clock was ahead then" in told(home, monkeypatch, later, whole[:split], whole[split:]), "it was set"
+
+
+def test_a_moment_after_a_clock_that_was_ahead_and_set_is_reached_and_the_step_is_told(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = home.ago(hours=9)
+    home.base(start)
+    home.wal(2, home.ago(minutes=1))
+    stamps = [*by_the_minute(start + timedelta(hours=1), 30), *by_the_minute(start + timedelta(minutes=30), 510)]
+    split = next(number for number, each in enumerate(stamps) if each > home.ago(hours=5))
+    said = told(home, monkeypatch, home.ago(hours=5), stamps[:split], stamps[split:])
+    assert "step back by 0:59:40" in said
