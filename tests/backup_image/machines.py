@@ -94,9 +94,15 @@ class Hands(on_engine.EngineRestore):
                 do(name)
 
     def stop(self, fields: Sequence[str]) -> tuple[str, ...]:
-        ran = tuple(name for name in fields if name in ("postgres", "redis", "backup") and self.world.running(name))
-        self._server(fields, self.world.stop)
-        return ran
+        ran = list[str]()
+
+        def stop(name: str) -> None:
+            # After the call of `_server`, in which somebody may have started it.
+            ran.extend([name] if self.world.running(name) else [])
+            self.world.stop(name)
+
+        self._server(fields, stop)
+        return tuple(ran)
 
     def start(self, fields: Sequence[str]) -> None:
         if "postgres_roles" in fields:

@@ -321,7 +321,8 @@ class Restore:
             if self.hands.whole(data, server):
                 return
         # Somebody's prune may have removed what was set aside: no container holds it, and a step may take hours.
-        if self.hands.whole(data, server) and (wrote or not self._kept(server)):
+        # Asked once more at last: what was looked at here took a while, and what comes now replaces the data.
+        if self.hands.whole(data, server) and (wrote or not self._kept(server) or self._stopped_writers(server)):
             self._keep(server)
             if self._stopped_writers(server):
                 raise _started(server)
