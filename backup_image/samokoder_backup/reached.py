@@ -7,6 +7,7 @@ the base backup is looked through. Where the stamps do not decide, the restore i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -30,8 +31,8 @@ _CHANGE = re.compile(
     r"lsn: ([0-9A-F]+)/([0-9A-F]+), .*desc: (?:COMMIT|ABORT)\S* (?:\d+: )?(\d{4,}-\S+ \d\d:\d\d:\S+) UTC"
 )
 """A line of pg_waldump: position and stamp of the end of a transaction."""
-_AT_ONCE = 4
-"""WAL files that are unpacked at a time: there is room for more, see `restore.Plan.needed`."""
+FILES = 5
+"""WAL files that are unpacked at a time."""
 _INSTEAD = (
     "Restore the latest moment, a backup by its name, a moment after the first base backup that was made by the right "
     "clock since, or {end}, which is all of a history that has ended"
@@ -161,29 +162,46 @@ def _look(base: Base, stop: server.Stop, scratch: Path, last: str, highest: floa
 
 
 def _changes(base: Base, scratch: Path, last: str, seen: _Seen) -> Iterator[tuple[int, float]]:
-    """Yield position and stamp of each change from a base backup on; one at the end of a file may come twice."""
-    timeline, number = base.begin_wal[:8], wal.number(base.begin_wal, base.segment_size)
-    while True:
-        names = list[str]()
-        for each in range(number, number + _AT_ONCE + 1):
-            name = wal.segment(timeline, each, base.segment_size)
-            path = None if last and name > last else wal.locate(base.server, name)
-            if path is None:
-                break
-            try:
-                content = wal.content(path)
-            except wal.DAMAGE:
-                seen.unread = name
-                break
-            (scratch / name).write_bytes(content)  # a disk without room for it is no damage
-            names.append(name)
+    """Yield position and stamp of each change from a base backup on; those of some files come twice."""
+    number: int | None = wal.number(base.begin_wal, base.segment_size)
+    while number is not None:
+        names, number = _unpack(base, scratch, last, number, seen)
         status = (yield from _dumped(scratch / names[0], scratch / names[-1])) if names else 0
-        if len(names) <= _AT_ONCE:
-            return  # where WAL ends, the program fails
-        seen.unread = seen.unread or (names[0] if status else "")
+        if status and number is not None:  # where WAL ends, the program fails
+            seen.unread = seen.unread or names[0]
         for name in names:
             (scratch / name).unlink()
-        number += _AT_ONCE  # the last one once more: a change may begin in it and end in the next
+
+
+def _unpack(base: Base, scratch: Path, last: str, first: int, seen: _Seen) -> tuple[list[str], int | None]:
+    """Unpack the next WAL files; return their names and the number with which it goes on; None at the end of WAL."""
+    names = list[str]()
+    for number in range(first, first + FILES):
+        name = wal.segment(base.begin_wal[:8], number, base.segment_size)
+        try:
+            content = _content(base.server, name, last)
+        except wal.DAMAGE:
+            seen.unread = seen.unread or name
+            return names, number + 1
+        if content is None:
+            return names, None
+        (scratch / name).write_bytes(content)  # a disk without room for it is no damage
+        names.append(name)
+    following = wal.segment(base.begin_wal[:8], first + FILES, base.segment_size)
+    if (last and following > last) or wal.locate(base.server, following) is None:
+        return names, None
+    return names, first + FILES - 1  # the last one once more: a change may begin in it and end in the next
+
+
+def _content(history: Path, name: str, last: str) -> bytes | None:
+    """Return the bytes of a WAL file, None where it is not there; raises one of wal.DAMAGE."""
+    if last and name > last:
+        return None
+    path = wal.locate(history, name)
+    with contextlib.suppress(FileNotFoundError):  # it was archived at this moment, under another name
+        return wal.content(path) if path else None
+    path = wal.locate(history, name)
+    return wal.content(path) if path else None
 
 
 def _dumped(first: Path, last: Path) -> Generator[tuple[int, float], None, int]:

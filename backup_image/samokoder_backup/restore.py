@@ -51,8 +51,8 @@ class Plan:
     """PostgreSQL's settings that say where to stop."""
     moment: datetime | None = None
     """The moment that is asked for, if it is one."""
-    end: datetime | None = None
-    """The last moment of its history, for a moment: at that one all WAL is replayed, whatever its stamps are."""
+    found: wal.Chain | None = None
+    """The WAL, for a moment: at its end all of it is replayed, whatever the stamps are."""
     last: str = ""
     """The last WAL file that is good, where one after it is not: to PostgreSQL the WAL ends there."""
 
@@ -60,7 +60,9 @@ class Plan:
     def needed(self) -> int:
         """How much space it takes, at most."""
         if isinstance(self.source, Base):
-            return self.source.restored_bytes + _MARGIN
+            return (
+                self.source.restored_bytes + _MARGIN + (reached.FILES * self.source.segment_size if self.moment else 0)
+            )
         return self.source.bytes * {"dump": 10, "redis": 3}.get(self.source.kind, 1) + _MARGIN
 
 
@@ -79,7 +81,7 @@ def plan(target: Target) -> Plan:
     if target.moment:
         base, found = _reaching(bases, target.moment, bad)
         at = target.moment.astimezone(UTC).isoformat(sep=" ")
-        recovery = {"recovery_target_time": at} if target.moment < found.end else {}
+        recovery = {"recovery_target_time": at} if target.moment < found.end or found.ahead else {}
     else:
         if target.latest:
             _of_one_database(bases, bad)
@@ -95,7 +97,7 @@ def plan(target: Target) -> Plan:
     if (installed := _installed()) != base.major:
         raise CannotError(f"{base.id} is of PostgreSQL {base.major}, and this image has {installed}")
     last = found.last if found.missing else ""
-    return Plan(source=base, recovery=recovery, last=last, moment=target.moment, end=target.moment and found.end)
+    return Plan(source=base, recovery=recovery, last=last, moment=target.moment, found=found)
 
 
 def _proven(bases: list[Base]) -> Base:
@@ -233,14 +235,20 @@ def restore(settings: Settings, planned: Plan, into: Path) -> None:
 def _reached(base: Base, planned: Plan, moment: datetime, running: server.Server, into: Path, *, managed: bool) -> str:
     """Say which moment was reached; raise CannotError where it may be another one than what was asked for."""
     if not planned.recovery:
-        if chain(base, known_bad()).end != planned.end:
+        if chain(base, known_bad()) != planned.found:
             raise CannotError(
                 "more WAL was received while this was restored, so the moment is not the last one: once more"
             )
         running.refuse_quiet(moment)
         return f"{moment.isoformat(sep=' ')} is the last moment of {base.server.name}: all that was received is there"
     return reached.refuse_another(
-        base, moment, running.stop(), into / _SCRATCH, last=planned.last, end=planned.end or moment, managed=managed
+        base,
+        moment,
+        running.stop(),
+        into / _SCRATCH,
+        last=planned.last,
+        end=planned.found.end if planned.found else moment,
+        managed=managed,
     )
 
 

@@ -165,6 +165,7 @@ def _start(folder: Path, sockets: Path, recovery: Mapping[str, str]) -> subproce
         "archive_mode": "off",
         "archive_cleanup_command": "",
         "recovery_end_command": "",
+        "recovery_target_inclusive": "on",
         "ssl": "off",
         "logging_collector": "off",
         "log_destination": "stderr",

@@ -111,6 +111,8 @@ class Chain:
     """When something was last written to it."""
     missing: str
     """The segment after the last, where later ones are there: a gap. Else empty."""
+    ahead: bool = False
+    """Whether the last has a stamp of a time to come, so that the end is that of one before it."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def chain(server: Path, first: str, segment_size: int, bad: frozenset[str], look
     looked: at this history a moment ago, by who follows it from several segments.
     """
     looked = looked or look(server)
-    timeline, last, end = first[:8], "", 0.0
+    timeline, last, end, ahead = first[:8], "", 0.0, False
     at = number(first, segment_size)
     while True:
         name = segment(timeline, at, segment_size)
@@ -174,9 +176,10 @@ def chain(server: Path, first: str, segment_size: int, bad: frozenset[str], look
         if when is None:
             break
         # Where the clock was ahead as it was written nobody knows when that was: not before the one before it.
-        last, end, at = name, end if last and clock.ahead(when) else when, at + 1
+        ahead = bool(last) and clock.ahead(when)
+        last, end, at = name, end if ahead else when, at + 1
     later = looked.highest.get(timeline, "") > name
-    return Chain(last, datetime.fromtimestamp(end, UTC), name if later else "") if last else None
+    return Chain(last, datetime.fromtimestamp(end, UTC), name if later else "", ahead) if last else None
 
 
 def _written(server: Path, name: str) -> float | None:

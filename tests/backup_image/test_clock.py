@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import time
+from collections.abc import Generator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -560,3 +561,100 @@ def test_a_moment_after_a_clock_that_was_ahead_and_set_is_reached_and_the_step_i
     split = next(number for number, each in enumerate(stamps) if each > home.ago(hours=5))
     said = told(home, monkeypatch, home.ago(hours=5), stamps[:split], stamps[split:])
     assert "step back by 0:59:40" in said
+
+
+@pytest.mark.parametrize("moment", ["the end of the right stamps", "before it"])
+def test_the_end_of_the_right_stamps_is_not_all_of_a_log_that_goes_on_with_wrong_ones(home: Home, moment: str) -> None:
+    home.base(home.ago(hours=9))
+    home.wal(2, home.ago(hours=5))
+    home.wal(3, home.now + YEAR)
+    home.wal(4, home.now + YEAR)
+    asked = home.ago(hours=5, minutes=0 if moment.startswith("the end") else 1)
+    assert "recovery_target_time" in restore.plan(Target(moment=asked)).recovery
+
+
+def looked_through(
+    home: Home, monkeypatch: pytest.MonkeyPatch, last: int, *, fails_at: int = 0
+) -> tuple[list[int], str]:
+    """The changes that are found in a log of so many files, and from which file on it was not read.
+
+    In each file a change begins that ends in the next one, so it is seen only where both are there.
+    fails_at: the program fails where it is to read this file.
+    """
+    home.base(home.ago(hours=9))
+    for number in range(2, last + 1):
+        if not (home.server() / "wals" / segment(number)[:16] / segment(number)).exists():
+            home.wal(number, home.ago(minutes=last - number))
+
+    def dumped(first: Path, end: Path) -> Generator[tuple[int, float], None, int]:
+        numbers = range(int(first.name[-2:], 16), int(end.name[-2:], 16) + 1)
+        assert all((first.parent / segment(number)).exists() for number in numbers)
+        yield from ((number, home.ago(hours=9).timestamp()) for number in numbers[:-1])
+        return int(fails_at in numbers)
+
+    monkeypatch.setattr(reached, "_dumped", dumped)
+    scratch, seen = home.root / "scratch", reached._Seen(0.0)
+    scratch.mkdir()
+    (base,) = catalogue.bases()
+    found = [position for position, _ in reached._changes(base, scratch, "", seen)]
+    assert not list(scratch.iterdir()), "it takes the room of the restored database"
+    return sorted(set(found)), seen.unread
+
+
+@pytest.mark.parametrize("last", [1, 4, 5, 6, 9, 10, 12])
+def test_each_change_of_a_long_log_is_looked_at_and_its_end_is_no_damage(
+    home: Home, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    """Also one that begins in a file and ends in the next; where the log ends, the program fails."""
+    assert looked_through(home, monkeypatch, last, fails_at=last) == ([*range(1, last)], "")
+
+
+def test_a_file_that_the_program_does_not_read_is_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert looked_through(home, monkeypatch, 8, fails_at=3) == ([*range(1, 8)], segment(1))
+
+
+def test_a_damaged_file_of_the_log_does_not_hide_what_comes_after_it(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.wal(3, home.ago(hours=1)).write_bytes(b"\x1f\x8bno gzip")
+    assert looked_through(home, monkeypatch, 12) == ([1, *range(4, 12)], segment(3))
+
+
+def test_a_file_that_is_archived_at_this_moment_is_looked_for_once_more(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, gone = wal.locate, set[str]()
+
+    def locate(history: Path, name: str) -> Path | None:
+        if name == segment(3) and name not in gone:
+            gone.add(name)
+            return history / "streaming" / name
+        return real(history, name)
+
+    monkeypatch.setattr(wal, "locate", locate)
+    assert looked_through(home, monkeypatch, 4) == ([1, 2, 3], "")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "COMMIT 2026-11-30 22:01:04.521413 UTC",
+        "COMMIT 2026-11-30 22:01:04.521413 UTC; subxacts: 726 727",
+        "COMMIT 2026-11-30 22:01:04.521413 UTC; rels: base/5/16384; inval msgs: catcache 55 relcache 16384",
+        "COMMIT_PREPARED 728: 2026-11-30 22:01:04.521413 UTC",
+        "ABORT_PREPARED 729: 2026-11-30 22:01:04.521413 UTC",
+        "ABORT 2026-11-30 22:01:04.521413 UTC",
+    ],
+)
+def test_a_line_of_pg_waldump_has_the_stamp_and_the_position_of_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """As PostgreSQL's program has said them."""
+    head = "rmgr: Transaction len (rec/tot):     50/    50, tx:        725, lsn: 2/00616838, prev 2/006167F8, desc: "
+    lines = [f"{head}{said}", f"{head}PREPARE gid x: 2026-11-30 22:01:04.521413 UTC", f"{head}ASSIGNMENT xtop 1"]
+    program = tmp_path / "pg_waldump"
+    program.write_text("#!/bin/sh\ncat << 'END'\n" + "\n".join(lines) + "\nEND\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    stamp = datetime(2026, 11, 30, 22, 1, 4, 521413, tzinfo=UTC).timestamp()
+    assert list(reached._dumped(tmp_path / "a", tmp_path / "b")) == [((2 << 32) + 0x616838, stamp)]
