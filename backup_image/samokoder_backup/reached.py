@@ -3,6 +3,8 @@
 PostgreSQL stops at the first change with a later stamp. That is the state of the moment where no change after it has an
 earlier stamp, and none before it was stamped while the clock was behind. Each change has its own stamp, so all WAL of
 the base backup is looked through. Where the stamps do not decide, the restore is refused: nobody knows which are right.
+A clock that was behind is seen by a step back alone. Where there is none, as where the host was off for longer than its
+clock lost, or none forward, as where the clock was set little by little, the stamps look like those of a right clock.
 """
 
 from __future__ import annotations
@@ -26,7 +28,11 @@ from samokoder_backup.process import BackupError, CannotError, say
 _CLOCKS = {False: server.QUIET, True: max(server.QUIET, timedelta(seconds=clock.SLACK_SECONDS))}
 """So far may a change's stamp be from the time of its WAL. True: PostgreSQL is on another machine, by its own clock."""
 _FIRST = datetime(2023, 1, 1, tzinfo=UTC).timestamp()
-"""No right clock has given an earlier stamp: this program is younger. A clock without a battery begins with one."""
+"""No right clock has given an earlier stamp: this program is younger.
+
+Many a clock without a battery begins with one. Systemd lets it begin with the date of its own build, which a clock may
+have been right at: where that is later, nothing tells it from a right one (ADR 13).
+"""
 _CHANGE = re.compile(
     r"lsn: ([0-9A-F]+)/([0-9A-F]+), .*desc: (?:COMMIT|ABORT)\S* (?:\d+: )?(\d{4,}-\S+ \d\d:\d\d:\S+) UTC"
 )
@@ -98,7 +104,7 @@ def refuse_another(
     if seen.unread:
         say(f"WAL from {seen.unread} on cannot be read: of a clock that was set back there only its files' times tell")
     last_change = f"the last change in it is of {stop.last.isoformat(sep=' ')}" if stop.last else "it has no change"
-    ahead = f". Stamps before it step back by {step}: a clock was ahead then" if seen.back > quiet else ""
+    ahead = f". Stamps before it step back by {step}: a clock was wrong then" if seen.back > quiet else ""
     return (
         f"{moment.isoformat(sep=' ')}: {last_change}; the first one that is left out, of "
         f"{stop.change.isoformat(sep=' ')}{ahead}"

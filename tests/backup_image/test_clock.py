@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -548,7 +550,7 @@ def test_a_moment_that_a_clock_reaches_while_it_is_behind_is_no_silent_newer_sta
     later = cut + timedelta(hours=3)
     whole = [*right, *behind, *after[-240 * 3 :]]
     split = next(number for number, each in enumerate(whole) if each > later)
-    assert "a clock was ahead then" in told(home, monkeypatch, later, whole[:split], whole[split:]), "it was set"
+    assert "a clock was wrong then" in told(home, monkeypatch, later, whole[:split], whole[split:]), "it was set"
 
 
 def test_a_moment_after_a_clock_that_was_ahead_and_set_is_reached_and_the_step_is_told(
@@ -658,3 +660,23 @@ def test_a_line_of_pg_waldump_has_the_stamp_and_the_position_of_a_change(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     stamp = datetime(2026, 11, 30, 22, 1, 4, 521413, tzinfo=UTC).timestamp()
     assert list(reached._dumped(tmp_path / "a", tmp_path / "b")) == [((2 << 32) + 0x616838, stamp)]
+
+
+def test_what_the_database_has_set_for_a_recovery_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the last change would be left out where recovery is to end at its position."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: asked.append(command))
+    server._start(tmp_path, tmp_path, {"recovery_target_lsn": "0/1"})
+    assert "recovery_target_inclusive=on" in asked[0]
+
+
+@pytest.mark.parametrize("size", [16, 64])
+def test_there_is_room_for_the_log_that_is_looked_through(home: Home, size: int) -> None:
+    home.base(home.ago(hours=9))
+    home.wal(2, home.ago(minutes=1))
+    planned = restore.plan(Target(moment=home.ago(hours=5)))
+    assert isinstance(planned.source, catalogue.Base)
+    larger = replace(planned, source=replace(planned.source, segment_size=size * 2**20))
+    assert larger.needed >= reached.FILES * size * 2**20 + restore._MARGIN
