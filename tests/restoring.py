@@ -83,14 +83,20 @@ class FakeEngine:
     def data_of(self, server: Server) -> str:
         return f"samokoder-staging-{server}-data"
 
-    def bring_up(self, server: Server) -> None:
+    def bring_up(self, server: Server) -> bool:
         self._now()
-        if self.data_of(server) in self.volumes:
-            return
-        self.done.append(f"up with an empty {server}")
-        self.volumes[self.data_of(server)] = "empty"
+        if self.data_of(server) in self.volumes and server not in self.unmade:
+            return False
+        if server in self.unmade:
+            self.done.append("up")
+            self.volumes[self.data_of(server)] += " and what was written then"
+            self.unmade = set()
+        else:
+            self.done.append(f"up with an empty {server}")
+            self.volumes[self.data_of(server)] = "empty"
         self._now()
         self.running |= {server, *USERS[server]}
+        return True
 
     def complete(self) -> None:
         self._now()

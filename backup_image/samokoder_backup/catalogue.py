@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +30,8 @@ _UNFINISHED = {"EMPTY", "STARTED", "FAILED", "WAITING_FOR_WALS", "SYNCING"}
 """Barman's other words for the state of a backup."""
 _INFO, _APART, _NEW, _REMOVING = "-backup.info", "-backup.info.apart", "-backup.info.tmp", ".removing"
 PAUSES = "samokoder-pauses.json"
+_LEFT = re.compile(r"samokoder-pause-(\d+)-(\d+)")
+"""An empty file with a pause in its name, in microseconds: where a full disk takes no more text, it may take this."""
 FORGOTTEN = datetime.fromtimestamp(0, UTC)
 """When a pause begins that stands for all that a damaged file knew."""
 _EARLY = 10**9
@@ -59,15 +60,6 @@ class Base:
     def database(self) -> str:
         """The cluster's system identifier: a restore keeps it, and an empty volume gets another one."""
         return wal.system(self.server)
-
-    @property
-    def made(self) -> float:
-        """When the cluster was made, as a time stamp: PostgreSQL's BootStrapXLOG puts it into the system identifier.
-
-        Infinite where its clock was not set yet.
-        """
-        found = int(self.database) >> 32
-        return float(found) if found >= _EARLY else inf
 
     @property
     def ahead(self) -> bool:
@@ -138,8 +130,7 @@ def broken(*among: Path) -> list[Broken]:
 def pauses(server: Path, *, wait: bool = True) -> list[tuple[datetime, datetime]]:
     """Return the times in which PostgreSQL was on another history, the earliest first: this one has nothing of them.
 
-    Where they cannot be read, it is one from FORGOTTEN to when they were written, or to now where that cannot be seen:
-    it may have been any time before.
+    Where they cannot be read, one is from FORGOTTEN to when they were written, or to now: it may be any time before.
     """
     known, error = _pauses(server, wait=wait)
     if error:
@@ -153,17 +144,23 @@ def pauses_damage(server: Path) -> str:
 
 
 def _pauses(server: Path, *, wait: bool = True) -> tuple[list[tuple[datetime, datetime]], Exception | None]:
-    path = server / PAUSES
+    path, left = server / PAUSES, list[tuple[float, float]]()
     try:
-        said = _checked(notes.text(path, wait=wait))
-        return [(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)) for start, end in said], None
-    except FileNotFoundError:
-        return [], None
+        left = [(int(each[1]) / 1e6, int(each[2]) / 1e6) for each in map(_LEFT.fullmatch, _names(server)) if each]
+        with contextlib.suppress(FileNotFoundError):
+            left += _checked(notes.text(path, wait=wait))
+        return [
+            (datetime.fromtimestamp(each, UTC), datetime.fromtimestamp(end, UTC)) for each, end in sorted(left)
+        ], None
     except _UNREADABLE as error:
         until = datetime.now(UTC)
         with contextlib.suppress(OSError):  # its folder cannot be looked into either
             until = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        return [(FORGOTTEN, until)], error
+        return [(FORGOTTEN, until), *_times(left)], error
+
+
+def _times(said: Sequence[tuple[float, float]]) -> list[tuple[datetime, datetime]]:
+    return [(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)) for start, end in sorted(said)]
 
 
 class Pause(NamedTuple):
@@ -175,19 +172,23 @@ class Pause(NamedTuple):
 
 
 def note_pause(server: Path, start: float, end: float) -> None:
-    """Note one more, or make one with the same start longer; raises OSError. start, end: time stamps.
-
-    What cannot be read is kept beside what takes its place.
-    """
-    before, error = _pauses(server)
-    if error and lacking(error):
-        raise error
-    known = [(begin.timestamp(), until.timestamp()) for begin, until in before]
-    start = datetime.fromtimestamp(start, UTC).timestamp()  # as it is read: to the microsecond
-    longest = max(float(end), *(until for begin, until in known if begin == start), 0.0)
-    now = [*(each for each in known if each[0] != start), (start, longest)]
-    text = json.dumps([*now, _checksum(now)])
-    write_instead(server / PAUSES, text, at.ROOT, error) if error else write(server / PAUSES, text)
+    """Note a pause, by time stamps, or make one longer; raises OSError. What cannot be read is kept beside it."""
+    try:
+        left = [name for name in _names(server) if _LEFT.fullmatch(name)]
+        before, error = _pauses(server)
+        if error and lacking(error):
+            raise error
+        known = [(begin.timestamp(), until.timestamp()) for begin, until in before]
+        begun = datetime.fromtimestamp(start, UTC).timestamp()  # as it is read: to the microsecond
+        longest = max(float(end), *(until for begin, until in known if begin == begun), 0.0)
+        now = [*(each for each in known if each[0] != begun), (begun, longest)]
+        text = json.dumps([*now, _checksum(now)])
+        write_instead(server / PAUSES, text, at.ROOT, error) if error else write(server / PAUSES, text)
+    except OSError:
+        (server / f"samokoder-pause-{start * 1e6:.0f}-{end * 1e6:.0f}").touch()
+        raise
+    for name in left:
+        (server / name).unlink(missing_ok=True)
 
 
 def _checked(text: str) -> list[tuple[float, float]]:

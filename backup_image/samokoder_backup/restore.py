@@ -7,18 +7,16 @@ handed to it; what is given away has been replayed, promoted and shut down clean
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from math import inf
+from datetime import UTC, datetime
 from pathlib import Path
 
-from samokoder_backup import barman, catalogue, clock, copies, dumped, server, wal
+from samokoder_backup import barman, catalogue, copies, dumped, reached, server, wal
 from samokoder_backup.catalogue import Base
 from samokoder_backup.copies import Copy
 from samokoder_backup.entries import chain, joined, known_bad
@@ -28,15 +26,8 @@ from samokoder_backup.settings import Settings
 MARKER = ".samokoder-restore"
 """Lies in a folder that a restore has begun and not ended."""
 _MARGIN = 256 * 2**20
+_SCRATCH = ".samokoder-wal"
 _PLACEHOLDERS = ("lost+found", MARKER)
-_CLOCKS = {False: server.QUIET, True: max(server.QUIET, timedelta(seconds=clock.SLACK_SECONDS))}
-"""So far may a change's stamp be from the time of its WAL. True: PostgreSQL is on another machine, by its own clock."""
-_BEHIND = timedelta(days=1)
-_IMPOSSIBLE = timedelta(days=30)
-"""So far below those before it a stamp of WAL is no right one, if later ones come up to them again."""
-
-_UNSET = timedelta(minutes=10)
-"""So long may a host's clock be behind after its start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +49,10 @@ class Plan:
     source: Base | Copy
     recovery: Mapping[str, str]
     """PostgreSQL's settings that say where to stop."""
+    moment: datetime | None = None
+    """The moment that is asked for, if it is one."""
+    found: wal.Chain | None = None
+    """The WAL, for a moment: at its end all of it is replayed, whatever the stamps are."""
     last: str = ""
     """The last WAL file that is good, where one after it is not: to PostgreSQL the WAL ends there."""
 
@@ -65,7 +60,9 @@ class Plan:
     def needed(self) -> int:
         """How much space it takes, at most."""
         if isinstance(self.source, Base):
-            return self.source.restored_bytes + _MARGIN
+            return (
+                self.source.restored_bytes + _MARGIN + (reached.FILES * self.source.segment_size if self.moment else 0)
+            )
         return self.source.bytes * {"dump": 10, "redis": 3}.get(self.source.kind, 1) + _MARGIN
 
 
@@ -83,7 +80,8 @@ def plan(target: Target) -> Plan:
         raise CannotError(": ".join([what, *_unlisted()]))
     if target.moment:
         base, found = _reaching(bases, target.moment, bad)
-        recovery = {"recovery_target_time": target.moment.astimezone(UTC).isoformat(sep=" ")}
+        at = target.moment.astimezone(UTC).isoformat(sep=" ")
+        recovery = {"recovery_target_time": at} if target.moment < found.end or found.ahead else {}
     else:
         if target.latest:
             _of_one_database(bases, bad)
@@ -98,7 +96,8 @@ def plan(target: Target) -> Plan:
             _of_newest_history(base, found)
     if (installed := _installed()) != base.major:
         raise CannotError(f"{base.id} is of PostgreSQL {base.major}, and this image has {installed}")
-    return Plan(source=base, recovery=recovery, last=found.last if found.missing else "")
+    last = found.last if found.missing else ""
+    return Plan(source=base, recovery=recovery, last=last, moment=target.moment, found=found)
 
 
 def _proven(bases: list[Base]) -> Base:
@@ -233,54 +232,24 @@ def restore(settings: Settings, planned: Plan, into: Path) -> None:
     sync(into)
 
 
-def _is_of(base: Base, moment: str, stop: server.Stop | None, *, managed: bool) -> None:
-    """Raise CannotError where recovery stopped long before a moment, at a change from a clock that was ahead.
-
-    PostgreSQL stops at the first change with a later stamp. By a right clock no WAL from there on was received before.
-    """
-    if stop is None:
-        return
-    written = {name: when for name, when in wal.look(base.server).written.items() if name[:8] == stop.segment[:8]}
-    # A clock that was behind once, by more than all that is known of this history, says nothing of the change.
-    before = [written[name] for name in sorted(written) if name < stop.segment]
-    earliest = min((base.end - _BEHIND).timestamp(), _earliest(before))
-    right = _not_behind(written, earliest, base.made)
-    after = [when for name, when in right.items() if name >= stop.segment]
-    if after and stop.change - (first := datetime.fromtimestamp(min(after), UTC)) > _CLOCKS[managed]:
-        raise CannotError(
-            f"{moment} cannot be reached from {base.id}: a clock was ahead when a change was stamped "
-            f"{stop.change.isoformat(sep=' ')}, or behind when WAL after it was received, at "
-            f"{first.isoformat(sep=' ')}, so what was restored may be an older state. Name a moment after the first "
-            "base backup that was made by the right clock since, or a dump; or restore the latest moment"
-        )
-
-
-def _not_behind(written: Mapping[str, float], earliest: float, made: float) -> dict[str, float]:
-    """Return the stamps of a history's WAL files but for those of a clock that was behind. made: when the cluster was.
-
-    A lower one than the earliest may be right, for a clock that was ahead may have stamped all before. But a host whose
-    clock has no battery has such ones after each start, for the moment until its clock is set.
-    """
-    found: dict[str, float] = {}
-    for low, names in itertools.groupby(sorted(written), key=lambda name: written[name] < earliest):
-        stamps = {name: written[name] for name in names if not low or written[name] >= made}
-        if stamps and not (low and max(stamps.values()) - min(stamps.values()) <= _UNSET.total_seconds()):
-            found |= stamps
-    return found
-
-
-def _earliest(stamps: list[float]) -> float:
-    """Return the lowest stamp of WAL files that follow each other, but for those of a clock that was behind meanwhile.
-
-    A host whose clock has no battery has such ones after each start. Where no later stamp comes up to those before, it
-    is they that are wrong, by a clock that was ahead.
-    """
-    lowest = inf
-    later = [*itertools.accumulate(reversed(stamps), max, initial=-inf)][::-1]
-    for stamp, highest in zip(stamps, later[1:], strict=True):
-        if not stamp + _IMPOSSIBLE.total_seconds() < lowest <= highest:
-            lowest = min(lowest, stamp)
-    return lowest
+def _reached(base: Base, planned: Plan, moment: datetime, running: server.Server, into: Path, *, managed: bool) -> str:
+    """Say which moment was reached; raise CannotError where it may be another one than what was asked for."""
+    if not planned.recovery:
+        if chain(base, known_bad()) != planned.found:
+            raise CannotError(
+                "more WAL was received while this was restored, so the moment is not the last one: once more"
+            )
+        running.refuse_quiet(moment)
+        return f"{moment.isoformat(sep=' ')} is the last moment of {base.server.name}: all that was received is there"
+    return reached.refuse_another(
+        base,
+        moment,
+        running.stop(),
+        into / _SCRATCH,
+        last=planned.last,
+        end=planned.found.end if planned.found else moment,
+        managed=managed,
+    )
 
 
 @contextlib.contextmanager
@@ -299,8 +268,8 @@ def restored(settings: Settings, planned: Plan, into: Path) -> Iterator[server.S
             **planned.recovery,
         }
         with server.running(settings, into, recovery) as running:
-            if moment := planned.recovery.get("recovery_target_time"):
-                _is_of(source, moment, running.stop(), managed=settings.managed)
+            if planned.moment:
+                print(_reached(source, planned, planned.moment, running, into, managed=settings.managed))
             yield running
         return
     copies.verify(source)

@@ -15,7 +15,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from samokoder_backup.settings import Settings
 _TOO_SHORT = "recovery ended before configured recovery target was reached"
 _LAST_CHANGE = re.compile(r"last completed transaction was at log time (\S+ \S+)")
 _STOPPED = re.compile(r"recovery stopping before (?:commit|abort) of transaction \d+, time (\S+ \S+)")
-_FETCHED = re.compile(r'restored log file "([0-9A-F]{24})" from archive')
+_REDONE = re.compile(r"redo done at ([0-9A-F]+)/([0-9A-F]+)")
 QUIET = timedelta(seconds=30)
 """There is a change at every heartbeat, so where none is for so long, what was written then is missing."""
 
@@ -38,10 +38,12 @@ QUIET = timedelta(seconds=30)
 class Stop:
     """Where a recovery to a moment has stopped."""
 
-    segment: str
-    """WAL file."""
+    position: int
+    """Of the change that it has left out, the first one that is later than the moment."""
     change: datetime
-    """Stamp of the change that it has left out, the first one that is later than the moment."""
+    """That one's stamp."""
+    last: datetime | None
+    """Stamp of the last change that it has made; None: of none."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,22 @@ class Server:
             connection.close()
 
     def stop(self) -> Stop | None:
-        """Say where recovery has stopped; None where it came to the end of the WAL."""
+        """Say where a recovery to a moment has stopped; None where it came to the end of the WAL.
+
+        Raises BackupError where PostgreSQL does not say it.
+        """
         said = (self.sockets / "log").read_text(encoding="utf-8", errors="replace")
-        for stopped in _STOPPED.finditer(said):
-            if fetched := _FETCHED.findall(said, 0, stopped.start()):
-                return Stop(fetched[-1], datetime.fromisoformat(stopped[1]))
-        return None
+        if _TOO_SHORT in said:
+            return None
+        stopped, redone = [*_STOPPED.finditer(said)][-1:], [*_REDONE.finditer(said)][-1:]
+        if not stopped or not redone:
+            raise BackupError("PostgreSQL does not say where it has stopped, so nobody can tell which moment that is")
+        last = _LAST_CHANGE.findall(said)
+        return Stop(_position(redone[0]), _utc(stopped[0][1]), _utc(last[-1]) if last else None)
+
+    def refuse_quiet(self, moment: datetime) -> None:
+        """Raise CannotError where the last change is from long before a moment at which all WAL ends."""
+        _was_quiet((self.sockets / "log").read_text(encoding="utf-8", errors="replace"), moment)
 
     def run(self, *command: str | Path, user: str = "") -> str:
         """Run one of PostgreSQL's programs; raises BackupError. user: who asks; empty: the superuser."""
@@ -97,7 +109,10 @@ def running(settings: Settings, folder: Path, recovery: Mapping[str, str]) -> It
                 if _TOO_SHORT in said and "recovery_target_time" in recovery:
                     # All that was ever received is earlier: nobody wrote between that and the moment.
                     _was_quiet(said, datetime.fromisoformat(recovery["recovery_target_time"]))
+                    # What is received meanwhile may be later than the moment.
+                    end = _REDONE.findall(said)[-1]
                     recovery = {key: value for key, value in recovery.items() if key != "recovery_target_time"}
+                    recovery |= {"recovery_target_lsn": "/".join(end)}
                     process = _start(folder, sockets, recovery)
                     continue
                 lines = said.strip().splitlines()
@@ -126,6 +141,14 @@ def _was_quiet(log: str, moment: datetime) -> None:
         raise CannotError(f"{moment.isoformat(sep=' ')} cannot be reached: the last change that was received is {last}")
 
 
+def _utc(said: str) -> datetime:
+    return datetime.fromisoformat(said).astimezone(UTC)
+
+
+def _position(said: re.Match[str]) -> int:
+    return (int(said[1], 16) << 32) + int(said[2], 16)
+
+
 def _start(folder: Path, sockets: Path, recovery: Mapping[str, str]) -> subprocess.Popen[bytes]:
     (sockets / "hba.conf").write_text("local all all trust\n", encoding="utf-8")
     for name in ("postgresql.conf", "ident.conf"):
@@ -142,9 +165,14 @@ def _start(folder: Path, sockets: Path, recovery: Mapping[str, str]) -> subproce
         "archive_mode": "off",
         "archive_cleanup_command": "",
         "recovery_end_command": "",
+        "recovery_target_inclusive": "on",
         "ssl": "off",
         "logging_collector": "off",
         "log_destination": "stderr",
+        # What it says of the recovery is read here.
+        "log_min_messages": "warning",
+        "log_error_verbosity": "default",
+        "lc_messages": "C",
         "synchronous_standby_names": "",
         "default_transaction_read_only": "off",
         "hot_standby": "off",  # on, it would want to be as large as the server that was backed up

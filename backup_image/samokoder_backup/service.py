@@ -51,7 +51,10 @@ class Service:
         self._unmarked = ""
         """Why PostgreSQL could be given no new mark; empty: it has one."""
         self._pauses: list[catalogue.Pause] = []
-        """What could not be noted yet, as on a full disk: a moment of them would silently be another state."""
+        """What could not be noted yet, as on a full disk: a moment of them would silently be another state.
+
+        Lost with the process only where the disk takes no empty file either (`catalogue.note_pause`).
+        """
         self._receiver: subprocess.Popen[str] | None = None
         self._began = time.monotonic()
         self._tried: dict[str, tuple[float, int]] = {}

@@ -111,6 +111,8 @@ class Chain:
     """When something was last written to it."""
     missing: str
     """The segment after the last, where later ones are there: a gap. Else empty."""
+    ahead: bool = False
+    """Whether the last has a stamp of a time to come, so that the end is that of one before it."""
 
 
 @dataclass(frozen=True)
@@ -148,25 +150,36 @@ def look(server: Path) -> Look:
     return Look(written, highest)
 
 
+def number(name: str, segment_size: int) -> int:
+    """Return which segment of all of its timeline's WAL a name is."""
+    return int(name[8:16], 16) * (2**32 // segment_size) + int(name[16:], 16)
+
+
+def segment(timeline: str, number: int, segment_size: int) -> str:
+    """Return the name of a segment."""
+    high, low = divmod(number, 2**32 // segment_size)
+    return f"{timeline}{high:08X}{low:08X}"
+
+
 def chain(server: Path, first: str, segment_size: int, bad: frozenset[str], looked: Look | None = None) -> Chain | None:
     """Follow the segments from `first`; None where not even that one is there.
 
     looked: at this history a moment ago, by who follows it from several segments.
     """
     looked = looked or look(server)
-    timeline, last, end = first[:8], "", 0.0
-    number = int(first[8:16], 16) * (2**32 // segment_size) + int(first[16:], 16)
+    timeline, last, end, ahead = first[:8], "", 0.0, False
+    at = number(first, segment_size)
     while True:
-        high, low = divmod(number, 2**32 // segment_size)
-        name = f"{timeline}{high:08X}{low:08X}"
+        name = segment(timeline, at, segment_size)
         # The end is looked for in its place: it may have come, or got another name, since the look.
         when = None if name in bad else looked.written.get(name) or _written(server, name)
         if when is None:
             break
         # Where the clock was ahead as it was written nobody knows when that was: not before the one before it.
-        last, end, number = name, end if last and clock.ahead(when) else when, number + 1
+        ahead = bool(last) and clock.ahead(when)
+        last, end, at = name, end if ahead else when, at + 1
     later = looked.highest.get(timeline, "") > name
-    return Chain(last, datetime.fromtimestamp(end, UTC), name if later else "") if last else None
+    return Chain(last, datetime.fromtimestamp(end, UTC), name if later else "", ahead) if last else None
 
 
 def _written(server: Path, name: str) -> float | None:

@@ -6,7 +6,7 @@ import contextlib
 from datetime import datetime
 
 from operations.data import backups
-from operations.data.restore import on_engine, restore, server_users
+from operations.data.restore import on_engine, restore
 from operations.data.restore.request import LATEST, OFFSITE, Wanted, wanted
 from operations.engine import containers
 from operations.errors import ProjectError
@@ -30,8 +30,7 @@ def of_restore(
     with contextlib.closing(workspace.client(timeout=backups.ANSWER_SECONDS)) as client:
         hands = on_engine.EngineRestore(client, environment, workspace.reporter, lambda: None)
         planned = restore.planned(workspace, asked, hands)
-        groups = (*server_users.users_of(planned.journal.wanted.server), planned.journal.wanted.server)
-        stopped = [each.labels[PART_LABEL] for each in containers.of_fields(client, environment, groups)]
+        stopped = {each.labels[PART_LABEL] for each in containers.of_fields(client, environment, planned.stops)}
         data = [hands.data_of(server) for server in planned.journal.servers]
     if listed and not planned.journal.done and not planned.journal.wanted.mend:
         _refuse_unlisted(workspace, planned.journal.wanted)

@@ -39,13 +39,14 @@ def run_once(
     *,
     task: Task,
     check: Callable[[int, Sequence[str]], None],
+    prepare: Callable[[Container], None] = lambda _: None,
     **options: Any,
 ) -> str:
     """Run a command in a new container, remove the container, and return the command's standard output.
 
     The container has no network, unless an option gives it one, and can write only to what is mounted. `task` shows the
-    progress. check: gets the exit status and the lines of standard error, and raises where the command failed. options:
-    of the SDK's `containers.create`.
+    progress. check: gets the exit status and the lines of standard error, and raises where the command failed. prepare:
+    gets the container before it starts. options: of the SDK's `containers.create`.
     """
     container: Container = client.containers.create(
         image,
@@ -56,6 +57,7 @@ def run_once(
         **{"network_mode": "none", "dns_search": [NO_SEARCH_DOMAIN], **options},
     )
     try:
+        prepare(container)
         with attached(container) as chunks:
             container.start()
             out, err = read(chunks, task)

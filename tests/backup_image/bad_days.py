@@ -118,6 +118,14 @@ class BadDays(RareDays):
         if self.world.serves():
             self.something_is_restored(kind, which, Cut(at, "up"), finishes=True)
 
+    @rule(kind=st.sampled_from(["latest", "moment", "dump", "back"]), which=st.integers(0, 50), finishes=st.booleans())
+    def somebody_starts_the_server_by_hand_before_it_is_replaced(
+        self, kind: str, which: int, *, finishes: bool
+    ) -> None:
+        """What is written to it then is in no copy yet: it is set aside too, or the restore is refused."""
+        if self.world.serves():
+            self.something_is_restored(kind, which, Cut(1, "hand", after="keep-postgres"), finishes=finishes)
+
     @rule(kind=st.sampled_from(["base", "dump", "redis"]))
     def a_backup_is_made_while_the_clock_is_ahead(self, kind: str) -> None:
         if not self.world.serves() or self.world.ahead:

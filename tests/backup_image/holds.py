@@ -62,8 +62,6 @@ class Holds(RuleBasedStateMachine):
         """What the last restore came to."""
         self.torn: set[str] = set()
         """Volumes that were set aside with data that Redis does not read: nobody puts them back."""
-        self.backed_up: set[str] = set()
-        """The rows at moments of backups that were set aside: who puts those back reaches them."""
         self.postgres_stepped = False
         """Whether PostgreSQL's clock was another one: a moment may be refused, in words, and is never another state."""
         self._log("a new machine", "sequences")
@@ -83,10 +81,25 @@ class Holds(RuleBasedStateMachine):
 
     def _look(self) -> None:
         for volume in volumes_of(self.world, BEFORE):
-            if volume not in self.held:
+            if not self.held.get(volume):  # a copy that was cut off goes on in the same one
                 look = self.world.keys_in if "-redis-" in volume else self.world.rows_in
-                backups = BACKUPS_ASIDE in volume
-                self.held[volume] = set(self.backed_up) if backups else look(self.world.path(volume))
+                look = self._rows_of_backups if BACKUPS_ASIDE in volume else look
+                self.held[volume] = look(self.world.path(volume))
+
+    def _rows_of_backups(self, folder: str) -> set[str]:
+        """The rows that the backups in a folder lead to: who puts them back reaches those. The last one is tried."""
+        if self.world.agent.run("test", "-e", f"{folder}/.samokoder-copying", check=False)["status"] == 0:
+            return set()
+        ahead, self.world.ahead = self.world.ahead, 0.0
+        try:
+            shown = self._shown(folder)
+            found = {row for row, at in self.moments.items() if within(at, shown)}
+            if found:
+                at = max(self.moments[row] for row in found)
+                self._is_reached(at, {row for row in found if self.moments[row] == at}, folder)
+            return found
+        finally:
+            self.world.ahead = ahead
 
     def _is_what_was_asked(self, asked: Wanted, *, replaced_before: bool) -> None:
         """What says "Restored: …" has brought back just that; what was written since it was replaced is there too."""
@@ -122,9 +135,12 @@ class Holds(RuleBasedStateMachine):
             self.world.ahead = ahead
         assert not missing, f"acknowledged rows are in nothing that is listed: {missing}"
 
-    def _shown(self) -> list[dict[str, Any]]:
-        """The backups with moments that can be restored; of a history without a base backup the list shows none."""
-        return [each for each in self.world.listed() if each["from"] and each["status"] != "bad"]
+    def _shown(self, store: str = "") -> list[dict[str, Any]]:
+        """The backups with moments that can be restored; of a history without a base backup the list shows none.
+
+        store: the folder of other backups than those of now.
+        """
+        return [each for each in self.world.listed(store) if each["from"] and each["status"] != "bad"]
 
     def _is_promised(self, missing: set[str]) -> set[str]:
         """Which of these rows the backup server has at a moment that is shown; the last of these moments is reached."""
@@ -138,18 +154,33 @@ class Holds(RuleBasedStateMachine):
                 self.reached.add(known)
         return promised
 
-    def _is_reached(self, at: datetime, rows: set[str]) -> None:
-        """Restore a moment beside everything."""
-        into = "/world/reached"
-        self.world.agent.sh("rm -rf $1", into)
-        done = self.world.program("restore", "--to", at.isoformat(), "--into", into, check=False)
-        if self.postgres_stepped and "a clock was ahead" in done["err"]:
+    def _is_reached(self, at: datetime, rows: set[str], store: str = "") -> None:
+        """Restore a moment beside everything. store: as of `_shown`.
+
+        After PostgreSQL's clock was wrong it may be refused, by words that name what has the rows all the same.
+        """
+        done = self._restored("--to", at.isoformat(), store=store)
+        refused = self.postgres_stepped and "a clock was" in done["err"]
+        if refused:
             self._log(f"refused {at}", "moment refused for a clock")
+            ends = [each["to"] for each in self._shown(store) if within(at, [each])]
+            found = [
+                self._restored("--latest", store=store),
+                *(self._restored("--to", end, store=store) for end in ends),
+            ]
+            assert any(rows <= each["rows"] for each in found), f"{rows} can be asked for by nothing: {found}"
             return
         assert done["status"] == 0, f"{rows} were received, and their moment {at} cannot be reached: {done['err']}"
-        missing = rows - self.world.rows_in(into)
+        missing = rows - done["rows"]
         assert not missing, f"{missing} were received, and are not there at {at}"
         self._log(f"reached {rows}", "moment reached")
+
+    def _restored(self, *words: str, store: str) -> dict[str, Any]:
+        """What the program says to a restore beside everything, and the `rows` that it has brought."""
+        into = "/world/reached"
+        self.world.agent.sh("rm -rf $1", into)
+        done = self.world.program("restore", *words, "--into", into, store=store, check=False)
+        return {**done, "rows": set[str]() if done["status"] else self.world.rows_in(into)}
 
 
 def within(at: datetime, shown: list[dict[str, Any]]) -> bool:

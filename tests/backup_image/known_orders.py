@@ -58,6 +58,11 @@ def a_second_person_brings_it_up_after_it_was_set_aside(machine: BadDays) -> Non
     machine.something_is_restored("dump", 0, Cut(1, "up", after="keep-postgres"), finishes=True)
 
 
+def the_server_is_started_by_hand_after_it_was_set_aside(machine: BadDays) -> None:
+    """The restore notices, and copies again (7)."""
+    machine.something_is_restored("dump", 0, Cut(1, "hand", after="keep-postgres"), finishes=True)
+
+
 def a_copy_is_made_while_the_clock_is_ahead(machine: BadDays) -> None:
     """The next one is due all the same (8)."""
     machine.a_backup_is_made_while_the_clock_is_ahead("redis")
@@ -135,6 +140,7 @@ KNOWN: Mapping[Order, str] = {
     a_description_cannot_be_read: "somebody may have been able to mend it",
     latest_is_asked_for_after_a_restore_without_a_base_backup: "`latest` lost what was acknowledged",
     a_second_person_brings_it_up_after_it_was_set_aside: "acknowledged rows are in nothing that is listed",
+    the_server_is_started_by_hand_after_it_was_set_aside: "acknowledged rows are in nothing that is listed",
     a_copy_is_made_while_the_clock_is_ahead: "a clock that was ahead once has stopped the copies",
     a_restore_is_cut_off_before_the_superusers_password: "",
     a_restore_is_undone_before_its_first_base_backup: "",

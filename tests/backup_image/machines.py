@@ -63,11 +63,13 @@ class Hands(on_engine.EngineRestore):
     def there(self, name: str) -> bool:
         return True  # a machine has all of its servers, running or not
 
-    def bring_up(self, server: Server) -> None:
+    def bring_up(self, server: Server) -> bool:
         self.world.call(["true"])
-        if self.world.lost(server):
+        lost = self.world.lost(server)
+        if lost:
             self.world.start_all(empty=True)
             self.world.call(["true"])
+        return lost
 
     def stamp(self) -> str:
         there = volume_names.made_by_restores(self.client, self.environment)
@@ -92,9 +94,15 @@ class Hands(on_engine.EngineRestore):
                 do(name)
 
     def stop(self, fields: Sequence[str]) -> tuple[str, ...]:
-        ran = tuple(name for name in fields if name in ("postgres", "redis", "backup") and self.world.running(name))
-        self._server(fields, self.world.stop)
-        return ran
+        ran = list[str]()
+
+        def stop(name: str) -> None:
+            # After the call of `_server`, in which somebody may have started it.
+            ran.extend([name] if self.world.running(name) else [])
+            self.world.stop(name)
+
+        self._server(fields, stop)
+        return tuple(ran)
 
     def start(self, fields: Sequence[str]) -> None:
         if "postgres_roles" in fields:

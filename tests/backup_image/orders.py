@@ -165,9 +165,6 @@ class Orders(Holds):
         served, before = self.world.serves(), self._journal()
         if served:
             self.seen_rows, self.seen_keys = self.world.rows(), self.world.keys()
-        if words.get("source") == "offsite":
-            shown = self._shown()
-            self.backed_up |= {row for row, at in self.moments.items() if within(at, shown)}
         self.replaced = True
         self._log(f"restore {words} {cut}")
         came, said = self.world.restore(replace(cut), **words)

@@ -89,7 +89,7 @@ def test_a_moment_between_two_writes_has_the_first_and_not_the_second(lab: Lab, 
     received(lab)
     assert lab.backup("check-restore", "--to", between).returncode == 0
     done = lab.restore(f"{lab.name}-backup", target, "--to", between)
-    assert done.stdout == "", "progress goes to standard error"
+    assert len(done.stdout.splitlines()) == 1, "which changes it has; progress goes to standard error"
     assert ask(lab, target, "SELECT name FROM marks WHERE name IN ('first', 'second')") == "first"
 
 

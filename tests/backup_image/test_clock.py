@@ -5,14 +5,30 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from samokoder_backup import barman, copies, entries, jobs, metrics, restore, server, service, state, wal
+from samokoder_backup import (
+    barman,
+    catalogue,
+    copies,
+    entries,
+    jobs,
+    metrics,
+    reached,
+    restore,
+    server,
+    service,
+    state,
+    wal,
+)
 from samokoder_backup.process import BackupError, CannotError
 from samokoder_backup.restore import Target
 from samokoder_backup.server import Server
@@ -261,13 +277,23 @@ def stops(home: Home, change: datetime, number: int = 2) -> str:
     fetched = "".join(f'LOG:  restored log file "{segment(each)}" from archive\n' for each in range(1, number + 1))
     stopped = f"LOG:  recovery stopping before commit of transaction 7, time {change.isoformat(sep=' ')}\n"
     end = f'LOG:  restored log file "{segment(number)}" from archive\nLOG:  selected new timeline ID: 2\n'
-    return f"LOG:  starting point-in-time recovery\n{fetched}{stopped}LOG:  redo done at 0/2000060\n{end}"
+    return f"LOG:  starting point-in-time recovery\n{fetched}{stopped}LOG:  redo done at 0/{number:X}000060\n{end}"
 
 
 def restored(
-    home: Home, monkeypatch: pytest.MonkeyPatch, moment: datetime, log: str, *, managed: bool = False
+    home: Home,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: datetime,
+    log: str,
+    *,
+    managed: bool = False,
+    before: datetime | None = None,
+    after: datetime | None = None,
 ) -> restore.Plan:
-    """Restore to a moment, where PostgreSQL logs something. managed: it was on another machine."""
+    """Restore to a moment, where PostgreSQL logs something.
+
+    managed: it was on another machine. before, after: stamp of a change on that side of where recovery has stopped.
+    """
     sockets = home.root / "sockets"
     sockets.mkdir(exist_ok=True)
     (sockets / "log").write_text(log)
@@ -277,6 +303,13 @@ def restored(
 
     monkeypatch.setattr(server, "running", running)
     monkeypatch.setattr(barman, "unpack", lambda *_: None)
+    # Files without WAL: the stamps of real changes are in `test_moments.py`.
+    found: list[tuple[int, float]] = []
+    with suppress(BackupError):
+        if stop := Server(sockets, "postgres", "").stop():
+            stamps = {-1: before, 0: stop.change, 1: after}
+            found = [(stop.position + each, stamp.timestamp()) for each, stamp in stamps.items() if stamp]
+    monkeypatch.setattr(reached, "_changes", lambda *_: iter(found))
     planned = restore.plan(Target(moment=moment))
     with restore.restored(home.settings.model_copy(update={"managed": managed}), planned, home.root):
         return planned
@@ -313,18 +346,23 @@ def test_a_moment_is_not_refused_for_a_clock_that_did_not_matter(
 
 
 @pytest.mark.parametrize("behind", [60, 6 * 365])
-def test_a_moment_is_not_refused_where_the_clock_is_behind_after_each_start_of_the_host(
+def test_a_moment_is_refused_for_a_clock_that_is_behind_after_a_start_only_where_it_may_be_right(
     home: Home, monkeypatch: pytest.MonkeyPatch, behind: int
 ) -> None:
-    history = f"{int(home.ago(days=400).timestamp()) << 32}-1"
-    home.base(home.ago(hours=9), 1, history)
+    """By a stamp of sixty days before the clock may have been ahead until then, and the host off since."""
+    home.base(home.ago(hours=9))
     moment = home.ago(hours=5)
     for number in (2, 3, 6, 7):
-        home.wal(number, home.ago(days=behind, minutes=-2 * number), history)
-    home.wal(4, home.ago(hours=8), history)
-    home.wal(5, moment, history)
-    home.wal(8, home.ago(minutes=1), history)
-    assert restored(home, monkeypatch, moment, stops(home, moment + timedelta(seconds=1), 5))
+        home.wal(number, home.ago(days=behind, minutes=-2 * number))
+    home.wal(4, home.ago(hours=8))
+    home.wal(5, moment)
+    home.wal(8, home.ago(minutes=1))
+    log = stops(home, moment + timedelta(seconds=1), 5)
+    if behind == 60:
+        with pytest.raises(CannotError, match="or behind"):
+            restored(home, monkeypatch, moment, log)
+    else:
+        assert restored(home, monkeypatch, moment, log)
 
 
 @pytest.mark.parametrize(("first", "ahead"), [(40, "once"), (9, "twice")])
@@ -362,17 +400,52 @@ def test_a_clock_that_was_ahead_for_all_that_is_known_is_no_silent_older_state(
         restored(home, monkeypatch, end + timedelta(minutes=1), log)
 
 
-def test_a_stamp_of_before_the_database_was_made_is_of_a_clock_that_was_behind(
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_change_with_an_earlier_stamp_behind_a_later_one_refuses_the_moments_between(
+    home: Home, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    """Whatever the times of the files are: a clock may be wrong and right again within one."""
+    home.base(home.ago(hours=9))
+    home.wal(2, home.ago(minutes=1))
+    moment = home.ago(hours=5)
+    last = moment - timedelta(minutes=40 if side == "before" else 0)
+    log = f"{stops(home, moment + timedelta(seconds=1))}LOG:  last completed transaction was at log time {last}\n"
+    before, after = (
+        (moment - timedelta(minutes=2), None) if side == "before" else (None, moment - timedelta(minutes=40))
+    )
+    with pytest.raises(CannotError, match="a newer state" if side == "before" else "an older state"):
+        restored(home, monkeypatch, moment, log, before=before, after=after)
+
+
+def test_a_stamp_that_no_right_clock_gave_refuses_nothing(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.base(home.ago(hours=9))
+    home.wal(2, home.ago(minutes=1))
+    moment = home.ago(hours=5)
+    log = f"{stops(home, moment + timedelta(seconds=1))}LOG:  last completed transaction was at log time {moment}\n"
+    assert restored(home, monkeypatch, moment, log, after=datetime(2000, 1, 1, tzinfo=UTC))
+
+
+def test_where_the_change_is_not_found_at_which_it_stopped_nobody_can_tell(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    history, moment = f"{int(home.ago(days=400).timestamp()) << 32}-1", home.ago(hours=5)
-    home.base(home.ago(hours=9), 1, history)
-    for number in (2, 3, 6):
-        home.wal(number, home.ago(days=6 * 365), history)
-    home.wal(4, home.ago(hours=8), history)
-    home.wal(5, moment, history)
-    home.wal(7, home.ago(minutes=1), history)
-    assert restored(home, monkeypatch, moment, stops(home, moment + timedelta(seconds=1), 5))
+    base = home.base(home.ago(hours=9))
+    home.wal(2, home.ago(minutes=1))
+    moment = home.ago(hours=5)
+    stop = server.Stop(0x2000060, moment + timedelta(seconds=1), moment)
+    monkeypatch.setattr(reached, "_changes", lambda *_: iter([]))
+    (found,) = catalogue.bases()
+    assert found.id == base
+    with pytest.raises(BackupError, match="does not find the change"):
+        reached.refuse_another(found, moment, stop, home.root / "scratch", last="", end=moment, managed=False)
+
+
+def test_what_postgresql_does_not_say_of_where_it_has_stopped_is_no_moment(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.base(home.ago(hours=9))
+    home.wal(2, home.ago(minutes=1))
+    with pytest.raises(BackupError, match="nobody can tell which moment"):
+        restored(home, monkeypatch, home.ago(hours=5), "LOG:  database system is ready to accept connections\n")
 
 
 def test_on_one_machine_no_minute_is_missing_from_what_is_called_restored(
@@ -411,3 +484,199 @@ def test_a_moment_by_a_right_clock_is_reached(home: Home, monkeypatch: pytest.Mo
     home.wal(4, home.ago(minutes=1))
     assert restored(home, monkeypatch, moment, stops(home, moment + quiet))
     assert restored(home, monkeypatch, moment, "LOG:  recovery ended before configured recovery target was reached")
+
+
+@pytest.mark.parametrize("verified", [True, False])
+@pytest.mark.parametrize("behind", ["not set", "an hour before the first", "between the first and the moment"])
+def test_a_base_backup_by_a_clock_that_is_behind_brings_back_nothing_of_after_the_moment(
+    home: Home, monkeypatch: pytest.MonkeyPatch, behind: str, *, verified: bool
+) -> None:
+    """What is before it in the log came after the moment: from it the moment is refused."""
+    first = home.base(home.ago(hours=9), verified=verified)
+    home.wal(2, home.ago(hours=6, minutes=30))
+    home.wal(3, home.ago(hours=5))
+    stamps = {"not set": datetime(2000, 1, 1, tzinfo=UTC), "an hour before the first": home.ago(hours=10)}
+    stamp = stamps.get(behind, home.ago(hours=8))
+    second = home.base(stamp, 4)
+    home.wal(5, home.ago(minutes=1))
+    moment = home.ago(hours=7)
+    chosen = restore.plan(Target(moment=moment)).source.id
+    assert chosen == (first if verified and not behind.startswith("between") else second)
+    if chosen == first:
+        return
+    last = stamp + timedelta(minutes=1)
+    log = f"{stops(home, home.ago(hours=4), 5)}LOG:  last completed transaction was at log time {last}\n"
+    with pytest.raises(CannotError, match="a newer state"):
+        restored(home, monkeypatch, moment, log, before=last)
+
+
+def told(
+    home: Home, monkeypatch: pytest.MonkeyPatch, moment: datetime, before: list[datetime], after: list[datetime]
+) -> str:
+    """What is said of a moment, or refused, by the stamps on both sides of where recovery stopped."""
+    base = catalogue.bases()[-1]
+    stop = server.Stop(0x5000000, after[0], before[-1])
+    found = [(stop.position + each - len(before), stamp.timestamp()) for each, stamp in enumerate([*before, *after])]
+    monkeypatch.setattr(reached, "_changes", lambda *_: iter(found))
+    scratch = home.root / "scratch"
+    return reached.refuse_another(base, moment, stop, scratch, last="", end=home.now, managed=False)
+
+
+def by_the_minute(start: datetime, minutes: float) -> list[datetime]:
+    """Stamps as of a heartbeat's changes."""
+    return [start + timedelta(seconds=20 * each) for each in range(int(minutes * 3))]
+
+
+@pytest.mark.parametrize("seen", ["after the base backup", "before it"])
+def test_a_moment_that_a_clock_reaches_while_it_is_behind_is_no_silent_newer_state(
+    home: Home, monkeypatch: pytest.MonkeyPatch, seen: str
+) -> None:
+    """Right until six hours ago, then an hour behind for two hours, then set: what is lost came between."""
+    cut = home.ago(hours=6)
+    right, behind = by_the_minute(cut - timedelta(hours=2), 120), by_the_minute(cut - timedelta(hours=1), 120)
+    if seen == "before it":
+        home.base(home.ago(hours=9))
+        home.wal(2, cut)
+        home.base(behind[0], 3)
+        right = []
+    else:
+        home.base(right[0])
+    home.wal(4, home.ago(minutes=1))
+    moment = cut + timedelta(minutes=15)
+    before = [*right, *(each for each in behind if each <= moment)]
+    after = [*(each for each in behind if each > moment), *by_the_minute(cut + timedelta(hours=2), 240)]
+    with pytest.raises(CannotError, match="a newer state"):
+        told(home, monkeypatch, moment, before, after)
+    later = cut + timedelta(hours=3)
+    whole = [*right, *behind, *after[-240 * 3 :]]
+    split = next(number for number, each in enumerate(whole) if each > later)
+    assert "a clock was wrong then" in told(home, monkeypatch, later, whole[:split], whole[split:]), "it was set"
+
+
+def test_a_moment_after_a_clock_that_was_ahead_and_set_is_reached_and_the_step_is_told(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = home.ago(hours=9)
+    home.base(start)
+    home.wal(2, home.ago(minutes=1))
+    stamps = [*by_the_minute(start + timedelta(hours=1), 30), *by_the_minute(start + timedelta(minutes=30), 510)]
+    split = next(number for number, each in enumerate(stamps) if each > home.ago(hours=5))
+    said = told(home, monkeypatch, home.ago(hours=5), stamps[:split], stamps[split:])
+    assert "step back by 0:59:40" in said
+
+
+@pytest.mark.parametrize("moment", ["the end of the right stamps", "before it"])
+def test_the_end_of_the_right_stamps_is_not_all_of_a_log_that_goes_on_with_wrong_ones(home: Home, moment: str) -> None:
+    home.base(home.ago(hours=9))
+    home.wal(2, home.ago(hours=5))
+    home.wal(3, home.now + YEAR)
+    home.wal(4, home.now + YEAR)
+    asked = home.ago(hours=5, minutes=0 if moment.startswith("the end") else 1)
+    assert "recovery_target_time" in restore.plan(Target(moment=asked)).recovery
+
+
+def looked_through(
+    home: Home, monkeypatch: pytest.MonkeyPatch, last: int, *, fails_at: int = 0
+) -> tuple[list[int], str]:
+    """The changes that are found in a log of so many files, and from which file on it was not read.
+
+    In each file a change begins that ends in the next one, so it is seen only where both are there.
+    fails_at: the program fails where it is to read this file.
+    """
+    home.base(home.ago(hours=9))
+    for number in range(2, last + 1):
+        if not (home.server() / "wals" / segment(number)[:16] / segment(number)).exists():
+            home.wal(number, home.ago(minutes=last - number))
+
+    def dumped(first: Path, end: Path) -> Generator[tuple[int, float], None, int]:
+        numbers = range(int(first.name[-2:], 16), int(end.name[-2:], 16) + 1)
+        assert all((first.parent / segment(number)).exists() for number in numbers)
+        yield from ((number, home.ago(hours=9).timestamp()) for number in numbers[:-1])
+        return int(fails_at in numbers)
+
+    monkeypatch.setattr(reached, "_dumped", dumped)
+    scratch, seen = home.root / "scratch", reached._Seen(0.0)
+    scratch.mkdir()
+    (base,) = catalogue.bases()
+    found = [position for position, _ in reached._changes(base, scratch, "", seen)]
+    assert not list(scratch.iterdir()), "it takes the room of the restored database"
+    return sorted(set(found)), seen.unread
+
+
+@pytest.mark.parametrize("last", [1, 4, 5, 6, 9, 10, 12])
+def test_each_change_of_a_long_log_is_looked_at_and_its_end_is_no_damage(
+    home: Home, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    """Also one that begins in a file and ends in the next; where the log ends, the program fails."""
+    assert looked_through(home, monkeypatch, last, fails_at=last) == ([*range(1, last)], "")
+
+
+def test_a_file_that_the_program_does_not_read_is_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert looked_through(home, monkeypatch, 8, fails_at=3) == ([*range(1, 8)], segment(1))
+
+
+def test_a_damaged_file_of_the_log_does_not_hide_what_comes_after_it(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.wal(3, home.ago(hours=1)).write_bytes(b"\x1f\x8bno gzip")
+    assert looked_through(home, monkeypatch, 12) == ([1, *range(4, 12)], segment(3))
+
+
+def test_a_file_that_is_archived_at_this_moment_is_looked_for_once_more(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, gone = wal.locate, set[str]()
+
+    def locate(history: Path, name: str) -> Path | None:
+        if name == segment(3) and name not in gone:
+            gone.add(name)
+            return history / "streaming" / name
+        return real(history, name)
+
+    monkeypatch.setattr(wal, "locate", locate)
+    assert looked_through(home, monkeypatch, 4) == ([1, 2, 3], "")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "COMMIT 2026-11-30 22:01:04.521413 UTC",
+        "COMMIT 2026-11-30 22:01:04.521413 UTC; subxacts: 726 727",
+        "COMMIT 2026-11-30 22:01:04.521413 UTC; rels: base/5/16384; inval msgs: catcache 55 relcache 16384",
+        "COMMIT_PREPARED 728: 2026-11-30 22:01:04.521413 UTC",
+        "ABORT_PREPARED 729: 2026-11-30 22:01:04.521413 UTC",
+        "ABORT 2026-11-30 22:01:04.521413 UTC",
+    ],
+)
+def test_a_line_of_pg_waldump_has_the_stamp_and_the_position_of_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """As PostgreSQL's program has said them."""
+    head = "rmgr: Transaction len (rec/tot):     50/    50, tx:        725, lsn: 2/00616838, prev 2/006167F8, desc: "
+    lines = [f"{head}{said}", f"{head}PREPARE gid x: 2026-11-30 22:01:04.521413 UTC", f"{head}ASSIGNMENT xtop 1"]
+    program = tmp_path / "pg_waldump"
+    program.write_text("#!/bin/sh\ncat << 'END'\n" + "\n".join(lines) + "\nEND\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    stamp = datetime(2026, 11, 30, 22, 1, 4, 521413, tzinfo=UTC).timestamp()
+    assert list(reached._dumped(tmp_path / "a", tmp_path / "b")) == [((2 << 32) + 0x616838, stamp)]
+
+
+def test_what_the_database_has_set_for_a_recovery_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the last change would be left out where recovery is to end at its position."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: asked.append(command))
+    server._start(tmp_path, tmp_path, {"recovery_target_lsn": "0/1"})
+    assert "recovery_target_inclusive=on" in asked[0]
+
+
+@pytest.mark.parametrize("size", [16, 64])
+def test_there_is_room_for_the_log_that_is_looked_through(home: Home, size: int) -> None:
+    home.base(home.ago(hours=9))
+    home.wal(2, home.ago(minutes=1))
+    planned = restore.plan(Target(moment=home.ago(hours=5)))
+    assert isinstance(planned.source, catalogue.Base)
+    larger = replace(planned, source=replace(planned.source, segment_size=size * 2**20))
+    assert larger.needed >= reached.FILES * size * 2**20 + restore._MARGIN

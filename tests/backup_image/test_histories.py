@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import gzip
 import json
+import os
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -148,10 +150,44 @@ def test_a_pause_that_could_not_be_noted_is_noted_once_that_works(
         it._attach()
         undone.wal(2, undone.now)
         it._mark_again(cast("Connection", None))
-    assert catalogue.pauses(home.server()) == []
+    pause = undone.ago(hours=1), undone.ago(minutes=30)
+    assert catalogue.pauses(home.server()) == [pause], "a restore is another process, and this one may die meanwhile"
     it._mark_again(cast("Connection", None))
     it._mark_again(cast("Connection", None))
-    assert catalogue.pauses(home.server()) == [(undone.ago(hours=1), undone.ago(minutes=30))], "as it was seen then"
+    assert catalogue.pauses(home.server()) == [pause], "as it was seen then"
+    assert not list(home.server().glob("samokoder-pause-*")), "it is noted twice for good"
+
+
+def test_a_pause_that_a_full_disk_took_by_its_name_alone_holds_beside_a_file_that_cannot_be_read(
+    home: Home, undone: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    noted, now = home.server() / catalogue.PAUSES, undone.now
+    with monkeypatch.context() as patched:
+        patched.setattr(catalogue, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            catalogue.note_pause(home.server(), undone.ago(minutes=9).timestamp(), undone.ago(minutes=5).timestamp())
+    noted.write_text("[")
+    os.utime(noted, (undone.ago(minutes=20).timestamp(),) * 2)
+    later = undone.ago(minutes=9), undone.ago(minutes=5)
+    assert catalogue.pauses(home.server()) == [(catalogue.FORGOTTEN, undone.ago(minutes=20)), later]
+    catalogue.note_pause(home.server(), undone.ago(minutes=2).timestamp(), now.timestamp())
+    assert later in catalogue.pauses(home.server()), "it was in the name of a file that is gone"
+
+
+@pytest.mark.parametrize("command", ["check-restore", "restore"])
+def test_retention_removes_nothing_while_a_restore_is_asked_for_or_made(
+    home: Home, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def planned(_: Target) -> restore.Plan:
+        with (home.root / "lock").open() as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        raise CannotError("the lock was held")
+
+    monkeypatch.setattr(restore, "plan", planned)
+    assert main([command, "--latest", "--into", str(home.root.parent / "into")]) == CannotError.status
 
 
 def test_a_drill_does_not_prove_the_history_before(home: Home) -> None:

@@ -135,6 +135,16 @@ def lets_anybody_change_it_during_a_restore(patched: pytest.MonkeyPatch) -> None
     patched.setattr(lock, "held", held)
 
 
+def passes_over_a_start_by_hand(patched: pytest.MonkeyPatch) -> None:
+    """It is stopped again, and what it has written is in no copy (issue 24, 7)."""
+
+    def stopped(restoring: Restore, _server: Server) -> bool:
+        restoring._stop()
+        return False
+
+    patched.setattr(Restore, "_stopped_writers", stopped)
+
+
 def gives_its_lock_back_half_way(patched: pytest.MonkeyPatch) -> None:
     """A restore that failed while it replaced the data (issue 24)."""
     patched.setattr(lock, "_mark_half", lambda *_: None)
@@ -145,6 +155,7 @@ FAULTS: Mapping[Callable[[pytest.MonkeyPatch], None], Order] = {
     goes_on_with_an_old_copy: known_orders.an_import_is_cut_off_and_the_old_stack_goes_on,
     takes_an_empty_volume_for_a_copy: known_orders.what_a_restore_has_made_is_pruned,
     lets_anybody_change_it_during_a_restore: known_orders.a_second_person_brings_it_up_after_it_was_set_aside,
+    passes_over_a_start_by_hand: known_orders.the_server_is_started_by_hand_after_it_was_set_aside,
     gives_its_lock_back_half_way: known_orders.a_restore_fails_half_way_and_another_clone_restores,
 }
 PROGRAM_FAULTS: Mapping[Callable[[], None], Order] = {

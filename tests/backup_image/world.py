@@ -127,8 +127,9 @@ class Agent:
 class Cut:
     """The call at which the process that restores is killed: before it, in its middle or after it. `at` 0: never.
 
-    `up`: nobody is killed; before that call somebody else brings the environment up. `fails`: nobody is killed; the
-    call ends with an error in its middle, as on a disk that is full.
+    `up`: nobody is killed; before that call somebody else brings the environment up. `hand`: somebody starts PostgreSQL
+    alone, past the lock, and writes. `fails`: nobody is killed; the call ends with an error in its middle, as on a disk
+    that is full.
     """
 
     at: int = 0
@@ -335,6 +336,16 @@ class World:
             return
         (self.folder / name).touch()
 
+    def start_by_hand(self) -> None:
+        """Let somebody start PostgreSQL's container alone, and write: no lock keeps anybody from it."""
+        name = f"elsewhere-{os.getpid()}-by-hand"
+        try:
+            self.start("postgres")
+        except ProjectError:
+            return
+        self.sql(f"INSERT INTO public.writes VALUES ('{name}')")
+        (self.folder / name).touch()
+
     def written_elsewhere(self) -> set[str]:
         """The rows that were acknowledged to somebody whom another clone let write."""
         return {path.name for path in self.folder.glob("elsewhere-*")}
@@ -413,8 +424,8 @@ class World:
             self.stop("backup")
             self.start("backup")
 
-    def listed(self) -> list[dict[str, Any]]:
-        return list(json.loads(self.program("list", "--json")["out"]))
+    def listed(self, store: str = "") -> list[dict[str, Any]]:
+        return list(json.loads(self.program("list", "--json", store=store)["out"]))
 
     # What is in a folder that no server runs on
 
@@ -542,6 +553,9 @@ class World:
         if self.cut.now("up"):
             self.cut = Cut()
             self.up_elsewhere()
+        if self.cut.now("hand"):
+            self.cut = Cut()
+            self.start_by_hand()
         during, fails = self.cut.now("during"), self.cut.now("fails")
         if during or fails:
             asked = {"id": "nobody", "do": "run", "command": list(command), "stdin": "", "environment": {}}

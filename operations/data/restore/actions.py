@@ -33,8 +33,11 @@ class RestoreActions(Protocol):
     def data_of(self, server: Server) -> str:
         """Return the name of a server's data volume."""
 
-    def bring_up(self, server: Server) -> None:
-        """Create the server with an empty data volume, if it has no container because its volume was lost."""
+    def bring_up(self, server: Server) -> bool:
+        """Create the server if it has no container, with an empty data volume where that was lost.
+
+        The backup server is created only where its volume was lost. Tell whether `up` was called: it starts all parts.
+        """
 
     def complete(self) -> None:
         """Create what the last `up` did not come to, because the server did not start on its data."""

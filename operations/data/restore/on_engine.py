@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from host.progress import Reporter, Task
+from offline.images.archive import Entry, tar_of
 from operations.clone import typed
 from operations.data import backups, volume_names
 from operations.data.restore import mending
@@ -24,16 +25,21 @@ from operations.engine.commands import execute
 from operations.errors import ProjectError
 from operations.workspace import pulumi_state
 from operations.workspace.workspace import Workspace
-from stack.common.names import APPLICATION_USER, PART_LABEL, NetworkName
+from stack.common.names import APPLICATION_USER, PART_LABEL, PROJECT, NetworkName
 from stack.parts.redis import spec as redis
 from stack.settings.environment import Environment
 from stack.settings.part import PartSettings
+from stack.spec.rotation import label
+from stack.spec.secrets import GENERATED
 
 if TYPE_CHECKING:
     import docker
+    from docker.models.containers import Container
 
 _RECEIVES_SECONDS = 60
 _FILES = "/etc/samokoder"
+_KEYS = "backup_encryption_key", "s3AccessKeyId", "s3SecretAccessKey"
+"""Secrets that the off-site copy is read with."""
 
 
 @contextmanager
@@ -48,9 +54,17 @@ def engine_of(environment: Environment, workspace: Workspace, up: Up = never) ->
         lost = pulumi_state.data_volumes(workspace.open().deployment())
         up(workspace, interactive=False, empty=lost)
 
+    def keys() -> dict[str, str]:
+        run = workspace.open()
+        known = {key.removeprefix(f"{PROJECT}:"): str(each["value"]) for key, each in run.configuration().items()}
+        found = {name: known.get(GENERATED[name].configured if name in GENERATED else name, "") for name in _KEYS}
+        if not found[_KEYS[0]]:
+            found[_KEYS[0]] = run.secrets().get(label(_KEYS[0]), "")
+        return found
+
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
     try:
-        yield EngineRestore(client, environment, workspace.reporter, bring_up)
+        yield EngineRestore(client, environment, workspace.reporter, bring_up, keys)
     finally:
         client.close()
 
@@ -64,6 +78,8 @@ class EngineRestore:
     reporter: Reporter
     up: Callable[[], None]
     """Brings the environment up, with empty data volumes where they were lost."""
+    keys: Callable[[], Mapping[str, str]] = dict
+    """Returns the secrets that the off-site copy is read with, by name; one that there is not is empty."""
     _starts: dict[str, str] = field(default_factory=dict)
     """Container -> when it was last started, as `stop` saw it."""
 
@@ -76,10 +92,15 @@ class EngineRestore:
         adopted = getattr(getattr(self.environment.settings, server), "adopt_volume", "")
         return self.environment.data_volume(server, adopted)
 
-    def bring_up(self, server: Server) -> None:
+    def bring_up(self, server: Server) -> bool:
         """Call `up`, which creates every part that is missing."""
-        if not self.there(server):
-            self.up()
+        if self.there(server):
+            return False
+        # `up` makes the backup server last, and may fail at the very data that is to be replaced; its volume is enough.
+        if server == "backup" and self.data_of(server) in engine_volumes.volume_names(self.client):
+            return False
+        self.up()
+        return True
 
     def complete(self) -> None:
         """Call `up` where there is no backup container, which waits for PostgreSQL and Redis.
@@ -106,7 +127,10 @@ class EngineRestore:
         if present and present in engine_volumes.volume_names(self.client):
             volumes[PRESENT] = (present, True)
         with self.reporter.task(f"{one_off.PROGRAM} {' '.join(words[:2])}") as task:
-            self._once([one_off.PROGRAM, *words], volumes, online=online, task=task)
+            said = self._once([one_off.PROGRAM, *words], volumes, online=online, task=task)
+        if words[0] == "restore" and said.strip():
+            # Which changes a restored moment has: a person compares it with what was asked for.
+            self.reporter.say(said.strip())
 
     def mend(self, way: Mend, into: str = "") -> dict[str, str]:
         """Run `repair_redis.sh` in a container of Redis' image."""
@@ -234,16 +258,20 @@ class EngineRestore:
         """
         from docker.types import Mount  # noqa: PLC0415 - the SDK takes its time
 
-        # PostgreSQL runs on the restored data: it gets the files of the part `drill`, which have settings but no key.
-        drill = [] if online else containers.of_fields(self.client, self.environment, ["drill"])
+        drill = containers.of_fields(self.client, self.environment, ["drill"])
+        backup = containers.of_fields(self.client, self.environment, [backups.PART])
         # `up` makes no backup container where PostgreSQL or Redis does not start. The drill has the same image.
-        there = containers.of_fields(self.client, self.environment, [backups.PART]) or drill
+        there = backup or drill
         if online and not there:
             raise ProjectError(
-                "The bucket is read with the keys of the part 'backup', which has no container: "
-                f"`{typed(self.environment.name, 'up')}` makes it once PostgreSQL and Redis run. Restore a backup of "
-                f"this machine first, which needs no such container: {typed(self.environment.name, 'backups')}"
+                "The off-site copy is read by the image of the part 'backup' or 'drill', and neither has a container: "
+                f"`{typed(self.environment.name, 'up')}` makes the drill also where PostgreSQL does not start, and "
+                "says what is in its way. Then this."
             )
+        given = online and not backup
+        if online:
+            # PostgreSQL runs on the restored data: only then it gets the drill's files, which have no key.
+            drill = []
         like = (there[0] if there else containers.find(self.client, self.environment, backups.PART)).attrs
         files = drill[0].attrs if drill else like
         host = like["HostConfig"]
@@ -251,14 +279,17 @@ class EngineRestore:
         mounts += [  # its files
             Mount(each["Destination"], each["Name"], read_only=True)
             for each in files["Mounts"]
-            if each["Destination"] == _FILES
+            if each["Destination"] == _FILES and not given
         ]
+        # Of the container alone, and removed with it: only the backup container has the keys in its files.
+        mounts += [Mount(_FILES, None)] if given else []
         return one_off.run_once(
             self.client,
             like["Image"],
             command,
             task=task or Task(""),
             check=partial(one_off.check, command[1:]),
+            prepare=partial(self._give_keys, there[0]) if given else lambda _: None,
             user="0:0" if root else like["Config"]["User"],
             cap_add=["CHOWN", "DAC_OVERRIDE", "FOWNER"] if root else None,
             environment=like["Config"]["Env"],
@@ -271,3 +302,18 @@ class EngineRestore:
             shm_size=host["ShmSize"],
             labels={one_off.RESTORE: self.environment.name},
         )
+
+    def _give_keys(self, drill: Container, container: Container) -> None:
+        """Put the drill's settings and the keys of the off-site copy into a container that has not started yet."""
+        found = self.keys()
+        if missing := [GENERATED[each].configured if each in GENERATED else each for each in _KEYS if not found[each]]:
+            raise ProjectError(
+                f"The off-site copy cannot be read without {', '.join(f'{PROJECT}:{each}' for each in missing)}: set "
+                "it as on the machine that made the copy, then this."
+            )
+        settings, _ = drill.get_archive(f"{_FILES}/backup.json")
+        container.put_archive(_FILES, b"".join(settings))
+        names = "encryption_key", "offsite_access_key_id", "offsite_secret_access_key"
+        each = (Entry(name, found[key].encode(), mode=0o444) for name, key in zip(names, _KEYS, strict=True))
+        with tar_of(each) as archive:
+            container.put_archive(_FILES, archive.read())

@@ -68,6 +68,11 @@ class Restore:
         return (*users, BACKUP) if servers & {"backup", "postgres"} else users
 
     @property
+    def stops(self) -> tuple[str, ...]:
+        """The parts that are stopped while the data is set aside and replaced, as fields of the settings."""
+        return (self.journal.wanted.server, *(part for group in self._users for part in group))
+
+    @property
     def _stopped_servers(self) -> list[Server]:
         """Return the other servers that this restore has stopped, before its request became that of a way back."""
         stopped = {Wanted(source=volume).server for volume in self.journal.kept} - {*self.journal.servers}
@@ -266,8 +271,13 @@ class Restore:
 
     def _server(self) -> None:
         """Bring up missing servers, after `restore`: otherwise `latest` would be the state of a new, empty database."""
-        for server in self.journal.servers:
-            self.hands.bring_up(server)
+        brought = [server for server in self.journal.servers if self.hands.bring_up(server)]
+        if brought and self._moves:
+            # Its data was there without a container, and whatever uses it may have written since.
+            self.say(f"{' and '.join(brought)} had no container and was started, so the restored data is made again")
+            self._note(replace(self.journal, done=tuple(key for key in self.journal.done if key != "restore")))
+            self._restore()
+            self._note(replace(self.journal, done=(*self.journal.done, "restore")))
 
     def _room(self) -> None:
         needed = 0
@@ -311,7 +321,8 @@ class Restore:
             if self.hands.whole(data, server):
                 return
         # Somebody's prune may have removed what was set aside: no container holds it, and a step may take hours.
-        if self.hands.whole(data, server) and (wrote or not self._kept(server)):
+        # Asked once more at last: what was looked at here took a while, and what comes now replaces the data.
+        if self.hands.whole(data, server) and (wrote or not self._kept(server) or self._stopped_writers(server)):
             self._keep(server)
             if self._stopped_writers(server):
                 raise _started(server)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from host.progress import Reporter
+from offline.images.archive import Entry, tar_of
 from operations.data import backups
 from operations.data.restore.on_engine import EngineRestore
 from operations.engine import one_off
@@ -72,10 +75,70 @@ def test_a_restore_runs_as_the_drill_where_there_is_no_backup_container(monkeypa
     assert mounts["/backups"] == "samokoder-staging-backup-data"
     assert mounts["/etc/samokoder"] == "files of drill"
     assert started[0]["image"] == "sha256:1"
-    with pytest.raises(ProjectError, match="Restore a backup of this machine first"):
-        damaged.program("offsite", "pull", store="fresh", online=True)
     with pytest.raises(ProjectError, match="no container of the part 'backup'"):
         engine("postgres").program("check-restore", "--latest", store="samokoder-staging-backup-data")
+
+
+KEYS = {"backup_encryption_key": "open", "s3AccessKeyId": "who", "s3SecretAccessKey": "sesame"}
+
+
+def test_the_off_site_copy_is_fetched_by_the_drill_where_there_is_no_backup_container(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[dict[str, Any]] = []
+    given: dict[str, str] = {}
+    monkeypatch.setattr(one_off, "attached", lambda _: nullcontext(iter([])))
+
+    def engine(*parts: str, **keys: str) -> EngineRestore:
+        client = there(*parts, started=started)
+        create = client.containers.create
+
+        def put(folder: str, archive: bytes) -> None:
+            assert folder == "/etc/samokoder"
+            with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+                for member in tar:
+                    file = tar.extractfile(member)
+                    given[member.name] = file.read().decode() if file else ""
+
+        def made(*words: Any, **options: Any) -> Any:
+            container = create(*words, **options)
+            container.put_archive = put
+            return container
+
+        client.containers.create = made
+        with tar_of([Entry("backup.json", b"settings of the drill")]) as settings:
+            text = settings.read()
+        for part in client.containers.list():
+            part.get_archive = lambda path: (iter([text]), {"name": path})
+        return EngineRestore(cast("docker.DockerClient", client), environment(), Reporter(), pytest.fail, lambda: keys)
+
+    engine("postgres", "drill", **KEYS).program("offsite", "pull", store="fresh", online=True)
+    mounts = {each["Target"]: each["Source"] for each in started[0]["mounts"]}
+    assert mounts == {"/backups": "fresh", "/etc/samokoder": None}, "the keys stay in a volume that goes with it"
+    assert given == {
+        "backup.json": "settings of the drill",
+        "encryption_key": "open",
+        "offsite_access_key_id": "who",
+        "offsite_secret_access_key": "sesame",
+    }
+    assert started[0]["network_mode"] == "samokoder-staging-edge"
+    with pytest.raises(ProjectError, match="samokoder:s3AccessKeyId: set it as on the machine that made the copy"):
+        engine("drill", **KEYS | {"s3AccessKeyId": ""}).program("offsite", "pull", store="fresh", online=True)
+    with pytest.raises(ProjectError, match="neither has a container"):
+        engine("postgres", **KEYS).program("offsite", "pull", store="fresh", online=True)
+
+
+def test_where_the_backup_servers_volume_is_there_its_container_is_made_after_the_data_is_back() -> None:
+    client = there("postgres", "drill", started=[])
+    data = SimpleNamespace(name="samokoder-staging-backup-data")
+    client.volumes = SimpleNamespace(list=lambda **_: [data])
+    upped: list[bool] = []
+    engine = EngineRestore(cast("docker.DockerClient", client), environment(), Reporter(), lambda: upped.append(True))
+    assert not engine.bring_up("backup")
+    assert not upped, "it fails at the very data that is to be replaced"
+    client.volumes = SimpleNamespace(list=lambda **_: [])
+    assert engine.bring_up("backup")
+    assert upped, "Pulumi knows of a volume that is not there"
 
 
 def test_what_is_missing_is_brought_up_and_nothing_where_all_is_there() -> None:
@@ -110,3 +173,29 @@ def test_the_backups_are_listed_by_the_drill_where_there_is_no_backup_container(
     parts[0] = "backup"
     assert backups.backups(cast("Any", None)) == ([], [])
     assert asked == ["drill", "backup"]
+
+
+@pytest.mark.parametrize("asked", ["the latest", "a repair"])
+def test_a_server_without_a_container_is_brought_up_and_what_is_written_then_is_restored_too(
+    asked: str, tmp_path: Path
+) -> None:
+    engine = FakeEngine()
+    server = ASKED[asked].server
+    engine.unmade = {server, *USERS[server]}
+    engine.running -= engine.unmade
+    done = restoring(engine, tmp_path / "restore.json", ASKED[asked]).run()
+    assert "written then" in engine.volumes[engine.data_of(server)], "it was told that somebody else had started it"
+    assert "written then" in engine.volumes[done.set_aside[-1]]
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_who_is_said_to_be_stopped_is_who_is_stopped(asked: str, tmp_path: Path) -> None:
+    engine = FakeEngine()
+    for volume in filter(None, [ASKED[asked].source]):
+        engine.volumes[volume] = "set aside"
+    restore = restoring(engine, tmp_path / "restore.json", ASKED[asked])
+    said = set(restore.stops)
+    restore.run()
+    stopped = {each.removeprefix("stop ") for each in engine.done if each.startswith("stop ")}
+    assert stopped, "nothing was stopped"
+    assert stopped <= said, "a person who was asked did not read that it stops"

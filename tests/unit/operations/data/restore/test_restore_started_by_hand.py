@@ -91,6 +91,27 @@ def test_a_restore_gives_up_where_something_starts_the_server_again_and_again(tm
     assert "old rows" in engine.volumes["samokoder-staging-postgres-data"], "it replaced what is being written to"
 
 
+def test_a_server_that_somebody_starts_while_its_data_is_looked_at_is_set_aside_again(tmp_path: Path) -> None:
+    """The last look comes directly before the data is replaced."""
+
+    class Looked(StartedByHand):
+        begun = False
+
+        def whole(self, volume: str, server: Server) -> bool:
+            found = super().whole(volume, server)
+            set_aside = any("-before-" in name for name in self.volumes)
+            if set_aside and volume == self.data_of("postgres") and not self.begun and "postgres" not in self.running:
+                self.begun = True
+                self.up()
+                self.volumes[volume] += ROW
+            return found
+
+    engine = Looked()
+    done = restoring(engine, tmp_path / "restore.json", ASKED["a dump"]).run()
+    assert engine.begun
+    assert any(ROW in engine.volumes[name] for name in done.set_aside), "the row is nowhere"
+
+
 def test_a_server_that_somebody_started_and_stopped_again_is_known_to_have_run() -> None:
     stopped: list[str] = []
 
