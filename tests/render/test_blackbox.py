@@ -64,7 +64,7 @@ def test_a_guarded_page_must_ask_for_its_password_and_an_open_one_answer() -> No
     (job,) = blackbox_exporter.probe_jobs(environment, parts)
     asked = {c["labels"]["service"]: c["labels"]["__param_module"] for c in job["static_configs"]}
     guarded = {part.part for part in parts if part.web_password}
-    assert guarded == {"prometheus", "alertmanager"}
+    assert guarded == {"prometheus", "alertmanager", "logs"}
     assert {part for part, module in asked.items() if module == blackbox_exporter.GUARDED} == guarded
     (exporter,) = [part for part in parts if part.part == blackbox_exporter.PART]
     modules = yaml_document(str(exporter.files["blackbox.yml"]))["modules"]

@@ -68,7 +68,7 @@ def _told(environment: Environment) -> list[Panel]:
             "Tracebacks in the logs",
             "Tracebacks that each part has logged in ten minutes.",
             "short",
-            Query(rules.found(TRACEBACK), "{{part}}"),
+            Query(f"round({rules.found(TRACEBACK)})", "{{part}}"),
             limits=[Limit(alert="LogTracebacks", value=alerts.log_tracebacks)],
         )
     ]
@@ -80,8 +80,8 @@ def _told(environment: Environment) -> list[Panel]:
             "FATAL in PostgreSQL's log",
             "Sessions that PostgreSQL has ended or refused in ten minutes, without wrong passwords; PANIC: crashes.",
             "short",
-            Query(f"sum({rules.found(FATAL)})", "FATAL"),
-            Query(f"sum({rules.found(PANIC)})", "PANIC"),
+            Query(f"sum(round({rules.found(FATAL)}))", "FATAL"),
+            Query(f"sum(round({rules.found(PANIC)}))", "PANIC"),
             limits=[Limit(alert="PostgresFatalLogged", value=alerts.postgres_fatal_lines)],
             watched_by=["PostgresPanicLogged"],
         ),
@@ -89,7 +89,7 @@ def _told(environment: Environment) -> list[Panel]:
             "Logins that PostgreSQL refuses",
             "Logins with a wrong password, or from where none is allowed, in ten minutes.",
             "short",
-            Query(f"sum({rules.found(LOGIN)})", "refused"),
+            Query(f"sum(round({rules.found(LOGIN)}))", "refused"),
             limits=[Limit(alert="PostgresLoginsRefused", value=alerts.postgres_refused_logins)],
         ),
     ]
