@@ -5,6 +5,7 @@ Whom it tells is seen at a webhook behind the real AlertManager.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from operations.engine.containers import remove_labelled
 from stack.catalogue import specs
 from stack.parts.alertmanager import spec as alertmanager
 from stack.parts.blackbox_exporter.spec import JOB as PROBES
+from stack.parts.node_exporter import spec as node_exporter
 from stack.parts.postgres import exporter as postgres_exporter
 from stack.parts.prometheus import spec as prometheus
 from stack.parts.redis import exporter as redis_exporter
@@ -49,14 +51,17 @@ for each in threads: each.join()
 
 OUTSIDE = "outside"
 OUTSIDE_PORT = 8080
-# Every target answers here, and here is the webhook that AlertManager tells.
+# Every target answers here, as where all is well, and here is the webhook that AlertManager tells. Arguments: the names
+# of the containers that run.
 EVERYTHING = """
-import json
+import json, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 told = []
 class Web(BaseHTTPRequestHandler):
     def do_GET(self):
-        self.answer(json.dumps(told) if self.path == "/told" else "answers 1\\n")
+        seen = [f'container_last_seen{{name="{each}"}} {time.time()}' for each in sys.argv[1:]]
+        metrics = "\\n".join(("pg_up 1", "redis_up 1", *seen, ""))
+        self.answer(json.dumps(told) if self.path == "/told" else metrics)
     def do_POST(self):
         alerts = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["alerts"]
         told.extend([each["labels"]["alertname"], each["status"]] for each in alerts)
@@ -73,8 +78,9 @@ ThreadingHTTPServer(("", 8080), Web).serve_forever()
 """
 GROUP_SECONDS = 5
 QUICK = {"groupWait": "1s", "groupInterval": f"{GROUP_SECONDS}s", "repeatInterval": "1h"}
+NOT_INGESTING = "PrometheusNotIngesting"
 # They are true also where there is no sample of anything.
-FALSE = {"ApiDown", "WorkerDown", "IngressDown"}
+FALSE = {"ApiDown", "WorkerDown", "IngressDown", "ContainerMissing", "TargetDown"}
 RESEND_SECONDS = 60
 """Prometheus tells AlertManager again after so long, and that the alert ends after four times as long."""
 
@@ -123,7 +129,7 @@ def listening(laboratory: Laboratory, environment: Environment) -> Iterator[List
     All is gone afterwards, so that the next one's names are its own.
     """
     try:
-        outside = laboratory.python(environment, EVERYTHING, alias=OUTSIDE)
+        outside = laboratory.python(environment, EVERYTHING, *containers(environment), alias=OUTSIDE)
         url = {"alert_webhook_url": f"http://{OUTSIDE}:{OUTSIDE_PORT}/"}
         told = laboratory.healthy_part(part(environment, alertmanager.PART), replaced=url)
         yield Listener(alertmanager=told, webhook=outside)
@@ -131,13 +137,23 @@ def listening(laboratory: Laboratory, environment: Environment) -> Iterator[List
         remove_labelled(laboratory.client, f"{laboratory_of.LABEL}={laboratory.token}")
 
 
-def with_targets(spec: ServiceSpec, absent: Sequence[str] = ()) -> Mapping[str, str]:
-    """Return Prometheus' files, of which every target but itself is the one that answers. absent: jobs left alone."""
+def containers(environment: Environment) -> set[str]:
+    """Return the names of the containers that the rules miss."""
+    rules = contents(part(environment, prometheus.PART))["rules/samokoder.yml"]
+    return set(re.findall(r'container_last_seen\{name="([^"]+)"\}', rules))
+
+
+def with_targets(spec: ServiceSpec, absent: Sequence[str] = (), ends: str = "") -> Mapping[str, str]:
+    """Return Prometheus' files, of which every target but itself is the one that answers.
+
+    absent: jobs left alone. ends: a job with a target of its own, of the same name.
+    """
     files = contents(spec)
     document = yaml.safe_load(files["prometheus.yml"])
     for job in document["scrape_configs"]:
         if job["job_name"] not in {prometheus.PART, PROBES, *absent}:
-            job["static_configs"] = [{"targets": [f"{OUTSIDE}:{OUTSIDE_PORT}"]}]
+            host = ends if job["job_name"] == ends else OUTSIDE
+            job["static_configs"] = [{"targets": [f"{host}:{OUTSIDE_PORT}"]}]
     return files | {"prometheus.yml": yaml_text(document)}
 
 
@@ -181,10 +197,11 @@ def answers(container: Container) -> bool:
         return False
 
 
-def stores(container: Container) -> bool:
-    """Tell whether there is a sample of the last five minutes."""
+def reached(container: Container) -> set[str]:
+    """Return the jobs of which a stored sample of the last minutes says that they answer."""
     query = f"http://{address(container)}:{prometheus.PORT}/api/v1/query"
-    return bool(httpx.get(query, params={"query": "up"}, timeout=30).json()["data"]["result"])
+    found = httpx.get(query, params={"query": "min by (job) (up) == 1"}, timeout=30).json()
+    return {each["metric"]["job"] for each in found["data"]["result"]}
 
 
 def firing(name: str) -> Callable[[dict[str, dict[str, Any]]], bool]:
@@ -271,24 +288,37 @@ def test_a_prometheus_with_a_full_disk_says_so_and_nothing_that_its_silence_make
     name = f"samokoder-small-{laboratory.token}"
     small = laboratory.client.volumes.create(name, driver="local", driver_opts=options, labels=laboratory.labels)
     with listening(laboratory, described) as listener:
-        container = laboratory.run(spec, with_targets(spec), data=small.name)
+        files = with_targets(spec)
+        jobs = {each["job_name"] for each in yaml.safe_load(files["prometheus.yml"])["scrape_configs"]} - {PROBES}
+        container = laboratory.run(spec, files, data=small.name)
         wait_until(container, lambda: answers(container) and "Watchdog" in alerts(container))
-        # One that had never stored anything would tell so at once, whatever fills its disk later.
-        early = {"PrometheusNotIngesting", *FALSE}
-        wait_until(container, lambda: stores(container) and not early & alerts(container).keys())
+        # One that had never stored anything would tell so at once, whatever fills its disk later. Of a part that it has
+        # never seen it says nothing at first.
+        early = {NOT_INGESTING, *FALSE}
+        wait_until(container, lambda: jobs <= reached(container) and not early & alerts(container).keys())
+        true, so_far = alerts(container).keys(), len(listener.told())
+
+        def told() -> set[str]:
+            """Name what somebody was told since, of what was not so before."""
+            return {name for name, _ in listener.told()[so_far:]} - true
 
         container.exec_run(["dd", "if=/dev/zero", "of=/prometheus/fill", "bs=4k"])
-        fires = firing("PrometheusNotIngesting")
+        fires = firing(NOT_INGESTING)
         within(240, lambda: fires(alerts(container)), lambda: f"blind, and nobody is told: {alerts(container)}")
         assert firing("Watchdog")(alerts(container)), "the heart beats on, so nobody outside notices either"
-        within(60, lambda: listener.has("PrometheusNotIngesting", "firing"), listener.told)
+        within(60, lambda: listener.has(NOT_INGESTING, "firing"), listener.told)
         within(240, lambda: all(firing(each)(alerts(container)) for each in FALSE), lambda: alerts(container))
+        fired = {name for name, each in alerts(container).items() if each["state"] == "firing"}
+        false = fired - true - {NOT_INGESTING}
+        time.sleep(2 * GROUP_SECONDS)  # what was not kept back is told when AlertManager looks at its group again
+        assert told() == {NOT_INGESTING}, f"it sees nothing, and somebody was woken: {listener.told()}"
 
         assert container.exec_run(["rm", "/prometheus/fill"]).exit_code == 0
-        within(480, lambda: not FALSE & alerts(container).keys(), lambda: alerts(container))
-        within(300, lambda: listener.has("PrometheusNotIngesting", "resolved"), listener.told)
+        within(480, lambda: not false & alerts(container).keys(), lambda: alerts(container))
+        within(300, lambda: listener.has(NOT_INGESTING, "resolved"), listener.told)
         time.sleep(2 * GROUP_SECONDS)  # what AlertManager no longer keeps back comes when it looks at its group again
-        assert not FALSE & {name for name, _ in listener.told()}, "everything answered, and somebody was woken"
+        # What the full disk made true may be told now.
+        assert not false & told(), f"everything answered, and somebody was woken: {listener.told()}"
 
 
 def test_what_burns_is_the_same_alert_after_prometheus_was_replaced_and_nobody_is_told_that_it_is_over(
@@ -298,12 +328,16 @@ def test_what_burns_is_the_same_alert_after_prometheus_was_replaced_and_nobody_i
     factor = 14 / 60
     described = quick(environment, factor)
     spec = in_time(part(described, prometheus.PART), factor)
-    # Without cAdvisor no missing container keeps the other target's alert back.
-    files = with_targets(spec, absent=["cadvisor", "node-exporter"])
+    # Without cAdvisor no missing container keeps the target's alert back.
+    files = with_targets(spec, absent=["cadvisor"], ends=node_exporter.PART)
     volume = laboratory.client.volumes.create(f"samokoder-blind-{laboratory.token}", labels=laboratory.labels)
     with listening(laboratory, described) as listener:
+        ends = laboratory.python(described, EVERYTHING, alias=node_exporter.PART)
         first = laboratory.run(spec, files, data=volume.name)
-        wait_until(first, lambda: answers(first) and firing("TargetDown")(alerts(first)))
+        # A target that has never answered may be one that a first `make up` has not made yet.
+        wait_until(first, lambda: answers(first) and node_exporter.PART in reached(first))
+        ends.remove(force=True)
+        wait_until(first, lambda: firing("TargetDown")(alerts(first)))
         wait_until(first, lambda: listener.has("TargetDown", "firing"))
         began = alerts(first)["TargetDown"]["activeAt"]
         first.stop(timeout=60)
