@@ -149,10 +149,10 @@ def while_exporters_are_refused() -> dict[str, Any]:
         "promql_expr_test": [
             *(told(f'alertname="{down}"', begin + 5, fires=True) for down in ("PostgresDown", "RedisDown")),
             *(told(f'alertname="{down}"', begin + 14, fires=False) for down in ("PostgresDown", "RedisDown")),
-            told(fast, begin + 14, fires=False),
-            told(fast, begin + 22, fires=True),
-            told(slow, begin + 45, fires=False),
-            told(slow, begin + 62, fires=True),
+            told(fast, begin + 16, fires=False),
+            told(fast, begin + 20, fires=True),
+            told(slow, begin + 50, fires=False),
+            told(slow, begin + 60, fires=True),
         ],
     }
 
