@@ -80,14 +80,20 @@ help: ## List these targets
 
 override GOALS := $(or $(MAKECMDGOALS),help)
 override takes = $(TAKES.$(1)) $(if $(filter $(NO_ARGS),$(1)),,ARGS)
-override WITHOUT := $(if $(filter ARGS,$(TYPED)),$(filter $(NO_ARGS),$(GOALS)))
-$(if $(WITHOUT),$(error make $(WITHOUT) takes no ARGS))
-# A typing error is told where a person types. An outer make hands on all that was typed to it: most of it is not meant here.
-override MEANT := $(if $(filter 0,$(MAKELEVEL)),$(TYPED),$(filter $(TAKEN),$(TYPED)))
+# An outer make hands on all that was typed to it, as if it was typed here: this make's own words tell what was.
+override OWN := $(if $(filter 0,$(MAKELEVEL)),$(TYPED),$(if $(wildcard /proc/self/cmdline),$(shell tr '\n\0' ' \n' \
+	</proc/$$PPID/cmdline | sed -n 's/^\([A-Za-z_][^:+?! =]*\)[:+?! ]*=.*/\1/p'),$(filter $(TAKEN),$(TYPED))))
+# What is not meant here is told all the same where a goal takes that name: it may be "--yes", or "--dry-run".
+override MEANT := $(filter $(OWN) $(TAKEN),$(TYPED))
 override WRONG := $(filter-out $(ANYWHERE) $(foreach goal,$(GOALS),$(call takes,$(goal))),$(MEANT))
-override OUTER := $(if $(filter-out 0,$(MAKELEVEL)),. What was typed to an outer make comes here too; to leave it out there: \
-	$$(MAKE) $(GOALS)$(foreach name,$(WRONG), $(name)=))
-$(if $(WRONG),$(error make $(GOALS) takes no $(WRONG). It takes: $(sort ENV $(foreach goal,$(GOALS),$(call takes,$(goal))))$(OUTER)))
+override OUTER := $(filter-out $(ANYWHERE) $(OWN),$(MEANT))
+override LEAVE := $(if $(OUTER),. What was typed to an outer make comes here too; to leave it out there: \
+	$$(MAKE) $(GOALS)$(foreach name,$(OUTER), $(name)=))
+override WITHOUT := $(if $(filter ARGS,$(TYPED)),$(filter $(NO_ARGS),$(GOALS)))
+$(if $(WITHOUT),$(error make $(WITHOUT) takes no ARGS$(LEAVE)))
+$(if $(WRONG),$(error make $(GOALS) takes no $(WRONG). It takes: $(sort ENV $(foreach goal,$(GOALS),$(call takes,$(goal))))$(LEAVE)))
+$(if $(OUTER),$(error make $(GOALS) takes $(OUTER) from its own line alone$(LEAVE); to hand it \
+	on:$(foreach name,$(OUTER), $(name)='$$($(name))')))
 $(foreach name,FOLLOW MONITORING WRITE,$(if $(filter-out 0 1,$($(name))),$(error $(name) is 1 or 0)))
 
 bootstrap: # Python packages; nothing to say and nothing to do when they are there

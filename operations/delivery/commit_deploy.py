@@ -97,7 +97,6 @@ class CommitDeploy:
         """Deploy as a call of this object does; the caller holds the environment's lock."""
         self.run.refuse_moved()  # it may have moved while this waited for the lock
         environment = self.workspace.environment
-        self._refuse_no_longer_production()
         current = history.commit_of(self._root)
         if untried := untried_images(self._root, environment):
             raise ProjectError("Production gets the images that were tried before:\n  " + "\n  ".join(untried))
@@ -109,6 +108,7 @@ class CommitDeploy:
                 "that is run again deploys its own old commit. To undo what came after it, `git revert` it: that is a "
                 "new commit, and passes."
             )
+        self._refuse_no_longer_production()  # not of an older commit, which may be from before the promotion
         back = history.way_back(self._root, environment, good=good, current=current)
         if back.commit:
             self.say(

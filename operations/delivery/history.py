@@ -41,27 +41,15 @@ def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBac
     root: the clone, with its whole history. good: the last good commit, empty for none. Everybody who may write the
     state can name a good commit, and its program runs with all secrets, so it must have been the head of this branch.
     There is no way back past a rotation of a secret (the old value would come back, and nothing accepts it any more),
-    nor past another configured one, nor to a program that would delete a protected secret, nor past a new version of a
-    part that keeps data, if the older one cannot read it (a major one; of Redis also a minor one). Migrations are no
-    obstacle, as they only add.
+    nor past another configured one, nor past the promotion to production, nor to a program that would delete a
+    protected secret, nor past a new version of a part that keeps data, if the older one cannot read it (a major one; of
+    Redis also a minor one). Migrations are no obstacle, as they only add.
     """
     if why := _no_good_commit(root, environment, good=good, current=current):
         return WayBack(commit="", why=why)
     before, now = (stack_config(root, commit, environment) for commit in (good, current))
-    # Values are compared encrypted, so one that was only encrypted anew counts as another.
-    configured = (generated.configured for generated in GENERATED.values() if generated.configured)
-    for field in (*configured, "app_secret_key_form"):
-        if before.get(key_of(field)) != now.get(key_of(field)):
-            return WayBack(
-                commit="",
-                why=f"{key_of(field)} is another one since {good[:12]}: going back would take the one in use away",
-            )
-    for field in ("rotation", "rotating"):
-        if before.get(key_of(field)) != now.get(key_of(field)):
-            return WayBack(
-                commit="",
-                why=f"a secret was rotated since {good[:12]} ({key_of(field)}): its old value would come back",
-            )
+    if why := _configured_since(good, before, now):
+        return WayBack(commit="", why=why)
     if lost := _protected_later(root, environment, good=good, current=current):
         names = ", ".join(label(secret) for secret in lost)
         return WayBack(
@@ -80,6 +68,26 @@ def way_back(root: Path, environment: str, *, good: str, current: str) -> WayBac
         commit=good,
         why=f"stays migrated by {names}: the older version must work on it (docs/deploying.md)" if names else "",
     )
+
+
+def _configured_since(good: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return which setting has changed since the good commit that its program would undo; empty: none."""
+    # Values are compared encrypted, so one that was only encrypted anew counts as another.
+    configured = (generated.configured for generated in GENERATED.values() if generated.configured)
+    for field in (*configured, "app_secret_key_form"):
+        if before.get(key_of(field)) != now.get(key_of(field)):
+            return f"{key_of(field)} is another one since {good[:12]}: going back would take the one in use away"
+    for field in ("rotation", "rotating"):
+        if before.get(key_of(field)) != now.get(key_of(field)):
+            return f"a secret was rotated since {good[:12]} ({key_of(field)}): its old value would come back"
+    # The older program would take it for a trial: no question, and volumes that Pulumi may delete.
+    if _is_production(now) and not _is_production(before):
+        return f"it became production after {good[:12]}: going back would make it a trial"
+    return ""
+
+
+def _is_production(config: Mapping[str, Any]) -> bool:
+    return str(config.get(key_of("production"))).lower() == "true"
 
 
 def _protected_later(root: Path, environment: str, *, good: str, current: str) -> list[str]:

@@ -146,6 +146,38 @@ def test_a_typing_error_is_told_to_who_types(clone: Path) -> None:
     assert make("status", "DATA=x").returncode == 2, "a name that this file has for itself is no other"
 
 
+@pytest.mark.parametrize("typed", ["logs GERP=x", "logs GERP:=x", "logs PART=api GERP='a b'", "status DATA=x"])
+def test_a_typing_error_in_the_recipe_of_an_outer_make_is_told_too(clone: Path, typed: str) -> None:
+    done = by_an_outer_make(clone, typed, "RELEASE=2")
+    assert done.returncode == 2, "`restore BACKUP=latest ARG=--dry-run` would restore"
+    name = "DATA" if "DATA" in typed else "GERP"
+    assert f"takes no {name}. It takes: " in done.stderr
+    assert "outer make" not in done.stderr, "it was typed on this line"
+
+
+def test_a_line_of_a_text_is_no_variable_that_was_typed(clone: Path) -> None:
+    flags = {"MAKELEVEL": "1", "MAKEFLAGS": "w -- RELEASE=2"}
+    words = words_of(clone, "--no-print-directory", "psql", "SQL=select 1\nRELEASE=2", **flags)
+    assert words[0] == "psql", "what an outer make has for itself would be refused"
+
+
+@pytest.mark.parametrize(
+    ("typed", "outer"),
+    [("up", "ARGS=--yes"), ("restore", "BACKUP=x"), ("logs", "PART=api"), ("password NAME=a", "ARGS=--yes")],
+)
+def test_what_was_typed_to_an_outer_make_is_not_taken_for_an_order_to_this_one(
+    clone: Path, typed: str, outer: str
+) -> None:
+    name = outer.partition("=")[0]
+    done = by_an_outer_make(clone, typed, outer)
+    assert done.returncode == 2, "production would not be asked, or a dry run would be none"
+    assert f"takes {name} from its own line alone." in done.stderr
+    assert f"; to hand it on: {name}='$({name})'" in done.stderr
+    assert not by_an_outer_make(clone, f"{typed} {name}=", outer).returncode, "it says what works"
+    handed = by_an_outer_make(clone, f"{typed} {name}='$({name})'", outer)
+    assert outer.partition("=")[2] in handed.stdout, "and this too"
+
+
 def test_a_rollback_goes_to_the_commit_that_was_typed(clone: Path) -> None:
     assert words_of(clone, "rollback", "TO=abc1234")[:-1] == ["rollback", "--to", "abc1234"]
 

@@ -34,7 +34,12 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
 def _answered(environment: Environment) -> str:
     """Return an expression that has a value while Redis answers the worker, and the API's limiter gets answers too."""
     beat = f'time() - max(worker_heartbeat_timestamp_seconds{{job="worker"}}) < {number(unseen_seconds(environment))}'
-    without = f"sum(increase(samokoder_rate_limit_unavailable_total[{ANSWERED_WITHIN}])) > 0"
+    # A share, because the limiter counts one slow answer as none too.
+    without, requests = (
+        f"sum(increase({name}[{ANSWERED_WITHIN}]))"
+        for name in ("samokoder_rate_limit_unavailable_total", 'samokoder_http_requests_total{job="api"}')
+    )
+    without = f"{without} > 0.5 * {requests}"
     return f"({beat} unless on () {without})"
 
 

@@ -61,6 +61,7 @@ def rules_tests(environment: Environment, rules_yml: str) -> dict[str, str]:
     tests: dict[tuple[str, str], list[object]] = {
         ("rules", "1m"): [healthy.document(environment), healthy.gone(environment), healthy.back(environment)]
     }
+    tests["rules", "1m"].append(api.while_exporters_are_refused())
     for case in cases(environment):
         tests.setdefault((case.alert, case.interval), []).append(case.document(environment, dashboards[case.alert]))
     for (rules, interval), documents in tests.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from stack.parts.api.rules import BURNS, slos
 from stack.settings.environment import Environment
@@ -118,6 +119,42 @@ def _error_budget(environment: Environment) -> Iterator[Case]:
     yield case("no request has failed yet", _traffic(good))
     yield case("no requests", _traffic(stays(7, SAMPLES), stays(7, SAMPLES)))
     yield case("20 bad minutes that are over", _traffic(grows(47.5), "0+5x10 50+0x20"), minute=54)
+
+
+def while_exporters_are_refused() -> dict[str, Any]:
+    """Return a test of all rules: from minute 10 on the API fails and both exporters are refused, as documents tell."""
+    minutes, begin = 90, 10
+    refused = f"1+0x{begin - 1} 0+0x{minutes}"
+    database = "samokoder_db_query_duration_seconds_count"
+    series = {
+        'pg_up{job="postgres-exporter",instance="postgres-exporter:9187"}': refused,
+        'redis_up{job="redis-exporter",instance="redis-exporter:9121"}': refused,
+        'up{job="postgres-exporter",instance="postgres-exporter:9187"}': stays(1, minutes),
+        'up{job="redis-exporter",instance="redis-exporter:9121"}': stays(1, minutes),
+        'worker_heartbeat_timestamp_seconds{job="worker",instance="worker:9000"}': grows(60, minutes),
+        f'{database}{{job="api",instance="api-1:8000",operation="select"}}': grows(60, minutes),
+        **_traffic(grows(60, minutes), f"0+0x{begin} 60+60x{minutes}"),
+    }
+
+    def told(alert: str, minute: int, *, fires: bool) -> dict[str, Any]:
+        asked = f'count(ALERTS{{{alert},severity="critical",alertstate="firing"}})'
+        samples = [{"labels": "{}", "value": 1}] if fires else []
+        return {"expr": asked, "eval_time": f"{minute}m", "exp_samples": samples}
+
+    fast, slow = (f'alertname="ApiErrorBudgetBurn",burn="{rate}"' for rate in ("14.4x", "6x"))
+    return {
+        "name": "the API is ill while the exporters alone are refused",
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            *(told(f'alertname="{down}"', begin + 5, fires=True) for down in ("PostgresDown", "RedisDown")),
+            *(told(f'alertname="{down}"', begin + 14, fires=False) for down in ("PostgresDown", "RedisDown")),
+            told(fast, begin + 16, fires=False),
+            told(fast, begin + 20, fires=True),
+            told(slow, begin + 50, fires=False),
+            told(slow, begin + 60, fires=True),
+        ],
+    }
 
 
 def _quiet_hours(environment: Environment) -> Iterator[Case]:

@@ -17,11 +17,11 @@ WARNING = {"service": "postgres", "severity": "warning"}
 INFO = {"service": "postgres", "severity": "info"}
 
 
-def _application(statements: str, errors: str) -> Series:
+def _application(statements: str, errors: str, error: str = "OperationalError") -> Series:
     """Return what API and worker measure of the database: statements that ended, and what failed."""
     return {
         'samokoder_db_query_duration_seconds_count{job="api",instance="api-1:8000",operation="select"}': statements,
-        'samokoder_db_errors_total{job="api",instance="api-1:8000",error_type="IntegrityError"}': errors,
+        f'samokoder_db_errors_total{{job="api",instance="api-1:8000",error_type="{error}"}}': errors,
     }
 
 
@@ -32,9 +32,14 @@ STORE = Store(
     metric="pg_up",
     exporter=AT,
     # What a user types twice fails, in a database that is well.
-    answered=_application(grows(60), grows(5)),
+    answered=_application(grows(60), grows(40), "IntegrityError"),
     silent=_application(f"0+60x{BROKEN} {60 * BROKEN}+0x49", f"0+0x{BROKEN} 10+10x49"),
-    without={"it has hardly a connection left": _application(grows(10), grows(60)), "nobody asks it": {}},
+    without={
+        "it has hardly a connection left": _application(grows(10), grows(60), "TimeoutError"),
+        "all statements but one of 101 fail": _application(grows(101), grows(100)),
+        "nobody asks it": {},
+    },
+    besides={"its SQL is wrong": _application(grows(101), grows(100), "ProgrammingError")},
 )
 
 

@@ -16,15 +16,20 @@ WARNING = {"service": "redis", "severity": "warning"}
 # The time of the worker's last answer from the queue; what the API's limiter had to judge without Redis.
 BEAT = 'worker_heartbeat_timestamp_seconds{job="worker",instance="worker:9000"}'
 WITHOUT = 'samokoder_rate_limit_unavailable_total{job="api",instance="api-1:8000",endpoint="/projects"}'
+REQUESTS = 'samokoder_http_requests_total{job="api",instance="api-1:8000",endpoint="/projects",status="200"}'
 STORE = Store(
     alert="RedisDown",
     summary="Redis is down",
     part="redis",
     metric="redis_up",
     exporter=AT,
-    answered={BEAT: grows(60), WITHOUT: stays(7)},
+    answered={BEAT: grows(60), WITHOUT: stays(7), REQUESTS: grows(60)},
     silent={BEAT: f"0+60x{BROKEN} {60 * BROKEN}+0x49"},
-    without={"the worker alone has a connection": {BEAT: grows(60), WITHOUT: grows(5)}, "no worker tells": {}},
+    without={
+        "the worker alone has a connection": {BEAT: grows(60), WITHOUT: grows(5), REQUESTS: grows(7)},
+        "no worker tells": {},
+    },
+    besides={"one answer was slow": {BEAT: grows(60), WITHOUT: f"7+0x{BROKEN + 17} 8+0x40", REQUESTS: grows(60)}},
 )
 
 

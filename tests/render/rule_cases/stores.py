@@ -28,6 +28,8 @@ class Store:
     answered: Series
     silent: Series
     without: Mapping[str, Series]
+    besides: Mapping[str, Series]
+    """Further states in which it answers the application."""
 
     def cases(self, environment: Environment, *, managed: bool) -> Iterator[Case]:
         """Yield the cases of its alert that it is down."""
@@ -88,7 +90,13 @@ class Store:
         yield Case(
             alert=self.alert, title="it is refused: told at first", series=answers, minute=soon, fires=self._fires
         )
-        yield Case(alert=self.alert, title="the exporter alone is refused, for long", series=answers, minute=late)
+        for title, series in {"the application is well": self.answered, **self.besides}.items():
+            yield Case(
+                alert=self.alert,
+                title=f"the exporter alone is refused, for long, and {title}",
+                series=self.refused() | series,
+                minute=late,
+            )
         for title, series in {"it answered nobody since": self.silent, **self.without}.items():
             for minute in (soon, BROKEN + 6, late):
                 yield Case(

@@ -232,6 +232,17 @@ def test_a_merge_that_drops_the_line_of_production_deploys_nothing(clone: Clone,
     assert "and good" in deploy(clone, pulumi), "a person has brought it up as no production since"
 
 
+def test_a_job_of_a_commit_from_before_the_promotion_is_told_that_it_is_old(clone: Clone) -> None:
+    old, newer = clone.commit("one"), clone.commit("two", config="config:\n  samokoder:production: true\n")
+    pulumi = Pulumi(newer)
+    pulumi.outputs = {"production": True}
+    clone.git("checkout", "--quiet", "--detach", old)
+    with pytest.raises(ProjectError, match=r"newer than .*: nothing was changed") as refused:
+        deploy(clone, pulumi)
+    assert "make up" not in str(refused.value), "who types that makes production a trial"
+    assert clone.calls() == []
+
+
 def test_a_good_commit_is_deployed_and_noted(clone: Clone) -> None:
     commit, pulumi = clone.commit("one"), Pulumi()
     assert "good" in deploy(clone, pulumi)
@@ -292,6 +303,17 @@ def test_there_is_no_way_back_over_a_rotated_secret(clone: Clone) -> None:
     back = way_back(clone.folder, "staging", good=good, current=current)
     assert not back.commit, "the old password would come back, and the servers no longer know it"
     assert "rotated" in back.why
+
+
+@pytest.mark.parametrize("said", ["true", "'true'"])
+def test_there_is_no_way_back_over_a_promotion(clone: Clone, said: str) -> None:
+    good = clone.commit("one")
+    current = clone.commit("two", config=f"config:\n  samokoder:production: {said}\n")
+    back = way_back(clone.folder, "staging", good=good, current=current)
+    assert not back.commit, "a person made it production; its volumes would lose what keeps them, and nobody is asked"
+    assert "became production" in back.why
+    also = clone.commit("three", config="config:\n  samokoder:production: true\n  samokoder:domain: a.example\n")
+    assert way_back(clone.folder, "staging", good=current, current=also).commit == current
 
 
 @pytest.mark.parametrize(
