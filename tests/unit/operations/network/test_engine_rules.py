@@ -224,7 +224,7 @@ def test_nothing_is_restarted_where_the_rules_are_there_or_nobody_can_say(
 
 
 STRANGERS = [
-    b'-A INPUT -m comment --comment "caf\xe9" -j ACCEPT',
+    b'-A INPUT -m comment --comment "na\xefve" -j ACCEPT',
     b'-A INPUT -m comment --comment "two\nlines" -j ACCEPT',
 ]
 
