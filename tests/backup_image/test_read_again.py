@@ -145,7 +145,9 @@ def test_on_a_full_disk_what_cannot_be_read_keeps_its_name_though_it_can_get_no_
     before = home.files()
     for _ in range(3):
         note_one_more(home)
-    assert home.files() == before
+    noted = {name for name in home.files() if "/samokoder-pause-" in name}
+    assert len(noted) == 1, "a pause that a full disk takes no text of is known by the name of an empty file"
+    assert {name: text for name, text in home.files().items() if name not in noted} == before
     assert not list(home.root.glob("unread-*"))
     assert state.FORGOTTEN in state.bad()
     assert catalogue.pauses(home.server())[0][0] == catalogue.FORGOTTEN
@@ -237,7 +239,8 @@ def test_pauses_that_cannot_be_read_for_want_of_something_are_let_be(home: Home,
     fails(home.server() / catalogue.PAUSES, 3, OSError(errno.EMFILE, "Too many open files"))
     with pytest.raises(OSError, match="Too many"):
         catalogue.note_pause(home.server(), home.ago(days=2).timestamp(), home.ago(days=1).timestamp())
-    assert catalogue.pauses(home.server()) == [(home.ago(days=5), home.ago(days=4))]
+    both = [(home.ago(days=5), home.ago(days=4)), (home.ago(days=2), home.ago(days=1))]
+    assert catalogue.pauses(home.server()) == both, "the first was written over, or the second forgotten"
 
 
 @pytest.mark.parametrize("mark", ["unreadable", "7"])

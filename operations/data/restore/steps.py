@@ -69,7 +69,7 @@ class Restore:
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """The parts that are stopped while the data is set aside and replaced, as fields of the settings."""
+        """The parts that are stopped while the data is replaced, as fields of the settings."""
         return (self.journal.wanted.server, *(part for group in self._users for part in group))
 
     @property
