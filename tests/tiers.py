@@ -23,7 +23,6 @@ SHORT: Mapping[str, tuple[str, ...]] = {
         "live/test_traffic.py::test_every_metric_that_a_rule_names_is_exposed",
         "live/test_traffic.py::test_every_question_of_every_dashboard_is_answered",
     ),
-    "the first commands of each runbook work": ("live/test_runbooks.py",),
     "the logs of all containers are searched in one place, without a secret": (
         "live/test_log_search.py::test_lines_of_each_part_are_found_within_seconds",
         "live/test_log_search.py::test_no_generated_secret_is_in_the_store",
@@ -44,7 +43,6 @@ SHORT: Mapping[str, tuple[str, ...]] = {
         "live/test_updates.py::test_a_second_up_changes_nothing_also_after_a_refresh",
         "live/test_updates.py::test_a_changed_prometheus_setting_replaces_prometheus_only",
         "live/test_updates.py::test_down_then_up_keeps_the_data_and_the_secrets",
-        "live/test_updates.py::test_a_plain_destroy_is_refused_and_removes_no_volume",
         "live/test_updates.py::test_the_command_tells_a_wrong_configuration_before_anything_is_touched",
     ),
     "a new version is rolled out under load without a lost request": (
@@ -54,7 +52,7 @@ SHORT: Mapping[str, tuple[str, ...]] = {
         "live/test_volume_lost.py::test_a_volume_that_is_gone_is_restored_to_its_last_moment_without_an_empty_database_between",
     ),
     "two commands never change an environment at once": ("live/test_lock.py",),
-    "no job is lost when Redis ends": ("live/test_waiting_jobs.py", "render/test_redis_keeps.py"),
+    "no job is lost when Redis ends": ("live/test_waiting_jobs.py",),
     "an application that was taken over gets no more rights": (
         "backup_image/test_rights.py",
         "live/test_rights.py",
@@ -81,9 +79,40 @@ SHORT: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
+#: Tests of files that are listed whole which are long all the same: with more waiting than the rest of their file.
+LONG = (
+    "reference_app/test_rate_limits.py::test_a_login_waits_for_a_redis_that_is_slow",
+    "reference_app/test_rate_limits.py::test_a_redis_that_hangs_does_not_hang_the_api",
+    "reference_app/test_rate_limits.py::test_a_script_that_asks_again_after_retry_after_gets_through",
+    "reference_app/test_rate_limits.py::test_no_key_outlives_its_window",
+    "reference_app/test_rate_limits.py::test_the_window_slides",
+    "reference_app/test_rate_limits.py::test_without_redis_reads_pass_and_logins_do_not",
+    "render/test_ingress.py::test_a_replica_that_goes_and_comes_back_costs_no_request_and_waits_until_it_is_steady",
+    "render/test_ingress.py::test_a_replica_that_recovers_for_a_moment_again_and_again_is_never_let_in",
+    "render/test_ingress.py::test_a_slow_replica_gets_no_request_while_another_one_is_well",
+    "render/test_ingress.py::test_a_slow_replica_serves_where_the_other_one_is_ill",
+    "render/test_ingress.py::test_the_same_certificate_is_shown_after_a_restart_and_after_sigkill",
+    "render/test_ingress.py::test_where_all_replicas_are_slow_they_serve",
+    "render/test_ingress.py::test_where_every_replica_answers_its_health_with_an_error_they_serve",
+    "render/test_ingress.py::test_with_a_domain_a_certificate_is_fetched_kept_and_used",
+    "render/test_postgres.py::test_a_rotation_finds_out_which_password_the_server_takes",
+    "render/test_postgres.py::test_both_logins_are_good_in_the_middle_of_a_rotation_and_one_at_its_end",
+    "render/test_postgres.py::test_postgresql_stops_without_a_recovery_at_the_next_start",
+    "render/test_postgres.py::test_postgresql_takes_the_file_of_every_size_of_host",
+    "render/test_postgres.py::test_the_workers_of_a_large_parallel_hash_join_have_room_to_share_it",
+    "render/test_postgres.py::test_what_an_adopted_database_has_becomes_the_applications",
+    "render/test_prometheus.py::test_a_clock_that_was_set_back_is_told_and_an_ordinary_day_or_a_boot_is_not",
+    "render/test_prometheus.py::test_promtool_refuses_a_case_that_expects_what_does_not_happen",
+    "render/test_redis.py::test_a_full_redis_refuses_a_write_and_keeps_every_job",
+    "render/test_redis.py::test_a_rotation_finds_out_which_password_the_server_takes",
+    "render/test_redis.py::test_a_session_of_a_withdrawn_password_ends_with_it_and_those_of_other_users_stay",
+    "render/test_redis.py::test_both_passwords_are_good_in_the_middle_of_a_rotation_and_no_connection_ends",
+)
+
 _SHORT = frozenset(name for names in SHORT.values() for name in names)
 
 
 def is_short(file: str, test: str) -> bool:
     """Tell whether `make test` runs a test on a real engine: its file below `tests/`, its name without parameters."""
-    return file in _SHORT or f"{file}::{test}" in _SHORT
+    name = f"{file}::{test}"
+    return name in _SHORT or (file in _SHORT and name not in LONG)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from tests.conftest import DEAREST, FIRST, _ByFile, time_by_file
-from tests.tiers import SHORT, is_short
+from tests.tiers import LONG, SHORT, is_short
 
 TESTS = Path(__file__).parents[1]
 
@@ -21,6 +21,14 @@ def test_a_promise_of_readme_is_proved_by_tests_that_exist(promise: str) -> None
         file, _, test = name.partition("::")
         text = (TESTS / file).read_text(encoding="utf-8")
         assert not test or re.search(rf"^def {test}\(", text, re.MULTILINE), f"{name} is no longer run by `make test`"
+
+
+def test_what_is_long_in_a_file_that_is_listed_exists() -> None:
+    for name in LONG:
+        file, _, test = name.partition("::")
+        assert re.search(rf"^def {test}\(", (TESTS / file).read_text(encoding="utf-8"), re.MULTILINE), f"no {name}"
+        assert is_short(file, "test_another"), f"{file} is not listed whole: {name} is long without being named"
+        assert not is_short(file, test), f"`make test` runs {name}"
 
 
 def test_what_is_not_listed_is_long() -> None:
