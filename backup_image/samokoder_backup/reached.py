@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import inf
 from pathlib import Path
@@ -52,8 +52,8 @@ class _Seen:
     highest_before: float
     """Of the log before the base backup too, by the times of its files."""
     lowest_after: float = inf
-    back: float = 0.0
-    """So far do they step back before the stop: a clock was ahead until there, or is behind from there on."""
+    steps: list[float] = field(default_factory=list)
+    """Each step back before the stop: a clock was ahead until there, or is behind from there on."""
     forward: float = 0.0
     """So far do they step forward at the stop and after it, while nothing was written: a clock may have been set."""
     stop: bool = False
@@ -94,17 +94,19 @@ def refuse_another(
             f"{_moment(seen.highest_before)}. So a clock was behind then, or ahead before, and what was restored may "
             f"be a newer state, or an older one. {instead}"
         )
-    step = timedelta(seconds=round(seen.back))
-    if seen.forward > seen.back - quiet > 0:
+    smallest = min(seen.steps, default=inf)
+    if seen.forward > smallest - quiet:
         raise CannotError(
-            f"{asked}: stamps before it step back by {step}, and later ones forward by no less. So a clock was behind "
-            f"between, or ahead before; nobody can tell which, and what was restored may be a newer state. {instead}"
+            f"{asked}: stamps before it step back by {timedelta(seconds=round(smallest))}, and later ones forward by "
+            "no less. So a clock was behind between, or ahead before; nobody can tell which, and what was restored "
+            f"may be a newer state. {instead}"
         )
     _refuse_received_before(base, asked, stop, instead, managed=managed)
     if seen.unread:
         say(f"WAL from {seen.unread} on cannot be read: of a clock that was set back there only its files' times tell")
     last_change = f"the last change in it is of {stop.last.isoformat(sep=' ')}" if stop.last else "it has no change"
-    ahead = f". Stamps before it step back by {step}: a clock was wrong then" if seen.back > quiet else ""
+    step = timedelta(seconds=round(max(seen.steps, default=0.0)))
+    ahead = f". Stamps before it step back by {step}: a clock was wrong then" if seen.steps else ""
     return (
         f"{moment.isoformat(sep=' ')}: {last_change}; the first one that is left out, of "
         f"{stop.change.isoformat(sep=' ')}{ahead}"
@@ -140,8 +142,9 @@ def _look(base: Base, stop: server.Stop, scratch: Path, last: str, highest: floa
     """Look through a base backup's changes. highest: the latest stamp before them."""
     seen, quiet = _Seen(highest), server.QUIET.total_seconds()
     known, previous = -1, base.end.timestamp()
-    if previous >= _FIRST:
-        seen.back = max(0.0, highest - previous)
+    top = highest  # since the last step back, so that no step hides another one
+    if previous >= _FIRST and highest - previous > quiet:
+        seen.steps.append(highest - previous)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o700)
     try:
@@ -153,7 +156,10 @@ def _look(base: Base, stop: server.Stop, scratch: Path, last: str, highest: floa
             if stamp < _FIRST:
                 continue
             if position < stop.position:
-                seen.back = max(seen.back, seen.highest_before - stamp)
+                if top - stamp > quiet:
+                    seen.steps.append(top - stamp)
+                    top = stamp
+                top = max(top, stamp)
                 seen.highest_before = max(seen.highest_before, stamp)
             else:
                 seen.lowest_after = min(seen.lowest_after, stamp)

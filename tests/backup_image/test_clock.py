@@ -553,6 +553,38 @@ def test_a_moment_that_a_clock_reaches_while_it_is_behind_is_no_silent_newer_sta
     assert "a clock was wrong then" in told(home, monkeypatch, later, whole[:split], whole[split:]), "it was set"
 
 
+@pytest.mark.parametrize("earlier", ["one that was larger", "none"])
+@pytest.mark.parametrize("back", ["at once", "in two parts"])
+def test_no_earlier_step_back_hides_the_one_after_which_a_clock_is_behind(
+    home: Home, monkeypatch: pytest.MonkeyPatch, earlier: str, back: str
+) -> None:
+    """Set by 48 minutes at first; then behind by 15 minutes, or by 40 seconds in two parts, until after the moment."""
+    start = home.ago(hours=9)
+    home.base(start)
+    home.wal(4, home.ago(minutes=1))
+    stamps = by_the_minute(start, 60)
+    if earlier != "none":
+        stamps += by_the_minute(start + timedelta(minutes=12), 5)
+    stamps += by_the_minute(start + timedelta(minutes=65), 120)
+    parts = [timedelta(minutes=15)] if back == "at once" else [timedelta(seconds=20), timedelta(seconds=40)]
+    cut = stamps[-1]
+    for part in parts:
+        stamps += by_the_minute(cut - part, 0.34 if part != parts[-1] else 30)
+    moment = cut + timedelta(minutes=5)
+    split = next(number for number, each in enumerate(stamps) if each > moment)
+    after = [*stamps[split:], *by_the_minute(stamps[-1] + parts[-1] + timedelta(seconds=20), 360)]
+    with pytest.raises(CannotError, match="a newer state"):
+        told(home, monkeypatch, moment, stamps[:split], after)
+
+
+def test_a_base_backup_that_took_long_is_no_step_back(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log of a base backup begins with its begin, and its own stamp is of its end."""
+    home.base(home.ago(hours=8))
+    home.wal(4, home.ago(minutes=1))
+    before, after = by_the_minute(home.ago(hours=9), 120), by_the_minute(home.ago(hours=6), 60)
+    assert "wrong" not in told(home, monkeypatch, home.ago(hours=7), before, after)
+
+
 def test_a_moment_after_a_clock_that_was_ahead_and_set_is_reached_and_the_step_is_told(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
