@@ -49,8 +49,8 @@ _INSTEAD = (
 class _Seen:
     """The stamps of a base backup's changes, on both sides of where recovery stopped."""
 
-    highest_before: float
-    """Of the log before the base backup too, by the times of its files."""
+    highest_before: float = -inf
+    """Of the log before the base backup too."""
     lowest_after: float = inf
     steps: list[float] = field(default_factory=list)
     """Each step back before the stop: a clock was ahead until there, or is behind from there on."""
@@ -72,7 +72,7 @@ def refuse_another(
     """
     if stop is None:
         return f"{moment.isoformat(sep=' ')} is after the last change that was received, so all of them are restored"
-    seen = _look(base, stop, scratch, last, _highest(base) - _CLOCKS[managed].total_seconds())
+    seen = _look(base, stop, scratch, last, _CLOCKS[managed].total_seconds())
     if not seen.stop:
         raise BackupError(
             f"pg_waldump does not find the change of {stop.change.isoformat(sep=' ')} at which recovery stopped, so "
@@ -130,24 +130,43 @@ def _refuse_received_before(base: Base, asked: str, stop: server.Stop, instead: 
         )
 
 
-def _highest(base: Base) -> float:
+def _highest(base: Base, scratch: Path) -> float:
     """Return the latest time of what is before a base backup in the log: what is to come is a known wrong one."""
     written = wal.look(base.server).written.items()
-    files = [when for name, when in written if name[:8] == base.begin_wal[:8] and name < base.begin_wal]
+    files = [(when, name) for name, when in written if name[:8] == base.begin_wal[:8] and name < base.begin_wal]
     ends = [each.end.timestamp() for each in catalogue.bases(base.server) if each.begin_wal < base.begin_wal]
-    return max((each for each in (*files, *ends) if not clock.ahead(each)), default=-inf)
+    highest = max((each for each in ends if not clock.ahead(each)), default=-inf)
+    for when, name in sorted(files, reverse=True):
+        if when <= highest:
+            break
+        if not clock.ahead(when):
+            highest = max(highest, min(when, _last_stamp(base, name, scratch)))
+    return highest
 
 
-def _look(base: Base, stop: server.Stop, scratch: Path, last: str, highest: float) -> _Seen:
-    """Look through a base backup's changes. highest: the latest stamp before them."""
-    seen, quiet = _Seen(highest), server.QUIET.total_seconds()
+def _last_stamp(base: Base, name: str, scratch: Path) -> float:
+    """Return the latest stamp in a WAL file, which may have been received long after it; inf where it tells none."""
+    try:
+        content = _content(base.server, name, "")
+    except wal.DAMAGE:
+        return inf
+    path = scratch / name
+    path.write_bytes(content or b"")
+    found = max((stamp for _, stamp in _dumped(path, path)), default=inf)
+    path.unlink()
+    return found
+
+
+def _look(base: Base, stop: server.Stop, scratch: Path, last: str, slack: float) -> _Seen:
+    """Look through a base backup's changes. slack: so far may a stamp be from the time of its WAL."""
+    seen, quiet = _Seen(), server.QUIET.total_seconds()
     known, previous = -1, base.end.timestamp()
-    top = highest  # since the last step back, so that no step hides another one
-    if previous >= _FIRST and highest - previous > quiet:
-        seen.steps.append(highest - previous)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o700)
     try:
+        seen.highest_before = top = _highest(base, scratch) - slack  # top: since the last step back, so none hides one
+        if previous >= _FIRST and top - previous > quiet:
+            seen.steps.append(top - previous)
         for position, stamp in _changes(base, scratch, last, seen):
             if position <= known:
                 continue  # of a file that is looked through twice

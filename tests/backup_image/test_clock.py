@@ -40,6 +40,7 @@ YEAR = timedelta(days=365)
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setattr(reached, "_dumped", lambda *_: iter(()))  # in no file here is WAL
     return home_at(tmp_path, monkeypatch)
 
 
@@ -577,6 +578,36 @@ def test_no_earlier_step_back_hides_the_one_after_which_a_clock_is_behind(
         told(home, monkeypatch, moment, stamps[:split], after)
 
 
+@pytest.mark.parametrize("written", ["before the base backup", "after a clock was set back", "not known"])
+def test_log_that_was_received_late_is_no_step_back(home: Home, monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    """What is before the base backup was received after it; then nobody wrote for an hour, until now."""
+    end = home.ago(hours=8)
+    for number in (1, 2, 3):
+        home.wal(number, end + timedelta(minutes=10 + number))
+    home.base(end, 4)
+    late = end + timedelta(minutes=12)
+    stamps = {segment(number): end - timedelta(minutes=9 - number) for number in (1, 2, 3)}
+    if written == "after a clock was set back":
+        stamps[segment(2)] = late
+
+    def dumped(first: Path, last: Path) -> Generator[tuple[int, float], None, int]:
+        assert first == last
+        assert first.read_bytes() == b"wal"
+        if written != "not known":
+            yield 1, stamps[first.name].timestamp() - 60
+            yield 2, stamps[first.name].timestamp()
+        return 1  # its last record ends in the next file
+
+    monkeypatch.setattr(reached, "_dumped", dumped)
+    before, after = by_the_minute(end - timedelta(minutes=1), 120), by_the_minute(end + timedelta(minutes=119), 300)
+    if written == "before the base backup":
+        assert "wrong" not in told(home, monkeypatch, home.ago(hours=6), before, after)
+    else:
+        with pytest.raises(CannotError, match="a newer state"):
+            told(home, monkeypatch, home.ago(hours=6), before, after)
+    assert not (home.root / "scratch").exists()
+
+
 def test_a_base_backup_that_took_long_is_no_step_back(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log of a base backup begins with its begin, and its own stamp is of its end."""
     home.base(home.ago(hours=8))
@@ -627,7 +658,7 @@ def looked_through(
         return int(fails_at in numbers)
 
     monkeypatch.setattr(reached, "_dumped", dumped)
-    scratch, seen = home.root / "scratch", reached._Seen(0.0)
+    scratch, seen = home.root / "scratch", reached._Seen()
     scratch.mkdir()
     (base,) = catalogue.bases()
     found = [position for position, _ in reached._changes(base, scratch, "", seen)]
