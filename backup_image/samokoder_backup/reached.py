@@ -39,6 +39,7 @@ _CHANGE = re.compile(
 """A line of pg_waldump: position and stamp of the end of a transaction."""
 FILES = 5
 """WAL files that are unpacked at a time."""
+_TELL_SECONDS = 5.0
 _INSTEAD = (
     "Restore the latest moment, a backup by its name, a moment after the first base backup that was made by the right "
     "clock since, or {end}, which is all of a history that has ended"
@@ -60,6 +61,14 @@ class _Seen:
     """Whether the change itself was seen at which recovery stopped."""
     unread: str = ""
     """The first WAL file that cannot be looked through."""
+    told: float = field(default_factory=time.monotonic)
+    """When a person was last told how far it is."""
+
+    def tell(self, name: str) -> None:
+        """Say every few seconds which WAL file is looked through: a long log takes minutes."""
+        if (now := time.monotonic()) - self.told >= _TELL_SECONDS:
+            self.told = now
+            say(f"looking through {name}")
 
 
 def refuse_another(
@@ -130,7 +139,7 @@ def _refuse_received_before(base: Base, asked: str, stop: server.Stop, instead: 
         )
 
 
-def _highest(base: Base, scratch: Path) -> float:
+def _highest(base: Base, scratch: Path, seen: _Seen) -> float:
     """Return the latest time of what is before a base backup in the log: what is to come is a known wrong one."""
     written = wal.look(base.server).written.items()
     files = [(when, name) for name, when in written if name[:8] == base.begin_wal[:8] and name < base.begin_wal]
@@ -140,6 +149,7 @@ def _highest(base: Base, scratch: Path) -> float:
         if when <= highest:
             break
         if not clock.ahead(when):
+            seen.tell(name)
             highest = max(highest, min(when, _last_stamp(base, name, scratch)))
     return highest
 
@@ -164,7 +174,9 @@ def _look(base: Base, stop: server.Stop, scratch: Path, last: str, slack: float)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o700)
     try:
-        seen.highest_before = top = _highest(base, scratch) - slack  # top: since the last step back, so none hides one
+        seen.highest_before = top = (
+            _highest(base, scratch, seen) - slack
+        )  # top: since the last step back, so none hides one
         if previous >= _FIRST and top - previous > quiet:
             seen.steps.append(top - previous)
         for position, stamp in _changes(base, scratch, last, seen):
@@ -196,6 +208,7 @@ def _changes(base: Base, scratch: Path, last: str, seen: _Seen) -> Iterator[tupl
     """Yield position and stamp of each change from a base backup on; those of some files come twice."""
     number: int | None = wal.number(base.begin_wal, base.segment_size)
     while number is not None:
+        seen.tell(wal.segment(base.begin_wal[:8], number, base.segment_size))
         names, number = _unpack(base, scratch, last, number, seen)
         status = (yield from _dumped(scratch / names[0], scratch / names[-1])) if names else 0
         if status and number is not None:  # where WAL ends, the program fails

@@ -646,7 +646,8 @@ def looked_through(
     In each file a change begins that ends in the next one, so it is seen only where both are there.
     fails_at: the program fails where it is to read this file.
     """
-    home.base(home.ago(hours=9))
+    if not catalogue.bases():
+        home.base(home.ago(hours=9))
     for number in range(2, last + 1):
         if not (home.server() / "wals" / segment(number)[:16] / segment(number)).exists():
             home.wal(number, home.ago(minutes=last - number))
@@ -659,7 +660,7 @@ def looked_through(
 
     monkeypatch.setattr(reached, "_dumped", dumped)
     scratch, seen = home.root / "scratch", reached._Seen()
-    scratch.mkdir()
+    scratch.mkdir(exist_ok=True)
     (base,) = catalogue.bases()
     found = [position for position, _ in reached._changes(base, scratch, "", seen)]
     assert not list(scratch.iterdir()), "it takes the room of the restored database"
@@ -672,6 +673,17 @@ def test_each_change_of_a_long_log_is_looked_at_and_its_end_is_no_damage(
 ) -> None:
     """Also one that begins in a file and ends in the next; where the log ends, the program fails."""
     assert looked_through(home, monkeypatch, last, fails_at=last) == ([*range(1, last)], "")
+
+
+def test_how_far_it_has_looked_through_a_long_log_is_told_now_and_then(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looked_through(home, monkeypatch, 12)
+    assert "looking" not in capsys.readouterr().err, "a short log is looked through at once"
+    monkeypatch.setattr(reached, "_TELL_SECONDS", 0.0)
+    looked_through(home, monkeypatch, 12)
+    lines = [each for each in capsys.readouterr().err.splitlines() if "looking" in each]
+    assert lines == [f"looking through {segment(number)}" for number in (1, 5, 9)]
 
 
 def test_a_file_that_the_program_does_not_read_is_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
