@@ -174,9 +174,8 @@ def _look(base: Base, stop: server.Stop, scratch: Path, last: str, slack: float)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o700)
     try:
-        seen.highest_before = top = (
-            _highest(base, scratch, seen) - slack
-        )  # top: since the last step back, so none hides one
+        top = _highest(base, scratch, seen) - slack  # since the last step back, so that no step hides another one
+        seen.highest_before = top
         if previous >= _FIRST and top - previous > quiet:
             seen.steps.append(top - previous)
         for position, stamp in _changes(base, scratch, last, seen):

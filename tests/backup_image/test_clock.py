@@ -578,6 +578,21 @@ def test_no_earlier_step_back_hides_the_one_after_which_a_clock_is_behind(
         told(home, monkeypatch, moment, stamps[:split], after)
 
 
+def test_a_clock_that_is_behind_may_have_been_set_since_the_last_change(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right until four hours ago, then half an hour behind until nobody wrote any more, an hour ago by its stamps."""
+    start = home.ago(hours=6)
+    home.base(start)
+    home.wal(4, home.ago(minutes=1))
+    stamps = [*by_the_minute(start, 120), *by_the_minute(start + timedelta(minutes=90), 210)]
+    assert timedelta(minutes=59) < home.now - stamps[-1] < timedelta(minutes=61)
+    moment = start + timedelta(minutes=140)
+    split = next(number for number, each in enumerate(stamps) if each > moment)
+    with pytest.raises(CannotError, match="a newer state"):
+        told(home, monkeypatch, moment, stamps[:split], stamps[split:])
+
+
 @pytest.mark.parametrize("written", ["before the base backup", "after a clock was set back", "not known"])
 def test_log_that_was_received_late_is_no_step_back(home: Home, monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     """What is before the base backup was received after it; then nobody wrote for an hour, until now."""
