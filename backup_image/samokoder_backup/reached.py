@@ -41,9 +41,10 @@ FILES = 5
 """WAL files that are unpacked at a time."""
 _TELL_SECONDS = 5.0
 _INSTEAD = (
-    "Restore the latest moment, a backup by its name, a moment after the first base backup that was made by the right "
-    "clock since, or {end}, which is all of a history that has ended"
+    "Restore the latest moment, a backup by its name, or a moment after the first base backup that was made by the "
+    "right clock since"
 )
+_END = "; or {}, which is all of a history that has ended"
 
 
 @dataclass
@@ -72,12 +73,19 @@ class _Seen:
 
 
 def refuse_another(
-    base: Base, moment: datetime, stop: server.Stop | None, scratch: Path, *, last: str, end: datetime, managed: bool
+    base: Base,
+    moment: datetime,
+    stop: server.Stop | None,
+    scratch: Path,
+    *,
+    last: str,
+    end: datetime | None,
+    managed: bool,
 ) -> str:
     """Say what was restored; raise CannotError where it may be another state than that of the moment.
 
     stop: None where recovery came to the end of all WAL. scratch: a folder for WAL, which is gone afterwards. last: the
-    last WAL file that is good, empty for all. end: the last moment of its history.
+    last WAL file that is good, empty for all. end: the moment that is all of its history; None where none is.
     """
     if stop is None:
         return f"{moment.isoformat(sep=' ')} is after the last change that was received, so all of them are restored"
@@ -87,7 +95,7 @@ def refuse_another(
             f"pg_waldump does not find the change of {stop.change.isoformat(sep=' ')} at which recovery stopped, so "
             "nobody can tell whether a clock was wrong"
         )
-    instead = _INSTEAD.format(end=end.isoformat(sep=" "))
+    instead = _INSTEAD + (_END.format(end.isoformat(sep=" ")) if end else "")
     asked = f"{moment.isoformat(sep=' ')} cannot be reached from {base.id}"
     if stop.change.timestamp() - seen.lowest_after > server.QUIET.total_seconds():
         raise CannotError(

@@ -643,6 +643,20 @@ def test_a_moment_after_a_clock_that_was_ahead_and_set_is_reached_and_the_step_i
     assert "step back by 0:59:40" in said
 
 
+@pytest.mark.parametrize("ahead", [True, False])
+def test_the_end_is_offered_only_where_it_is_all_of_a_history(
+    home: Home, monkeypatch: pytest.MonkeyPatch, *, ahead: bool
+) -> None:
+    home.base(home.ago(hours=9))
+    home.wal(2, home.ago(hours=4))
+    home.wal(3, home.now + YEAR if ahead else home.ago(hours=3))
+    moment = home.ago(hours=5)
+    with pytest.raises(CannotError, match="or behind") as refused:
+        restored(home, monkeypatch, moment, stops(home, home.ago(hours=3, minutes=-1), 2))
+    assert ("all of a history" in str(refused.value)) is not ahead
+    assert "a backup by its name" in str(refused.value)
+
+
 @pytest.mark.parametrize("moment", ["the end of the right stamps", "before it"])
 def test_the_end_of_the_right_stamps_is_not_all_of_a_log_that_goes_on_with_wrong_ones(home: Home, moment: str) -> None:
     home.base(home.ago(hours=9))
