@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import inf
 from pathlib import Path
@@ -39,46 +39,63 @@ _CHANGE = re.compile(
 """A line of pg_waldump: position and stamp of the end of a transaction."""
 FILES = 5
 """WAL files that are unpacked at a time."""
+_TELL_SECONDS = 5.0
 _INSTEAD = (
-    "Restore the latest moment, a backup by its name, a moment after the first base backup that was made by the right "
-    "clock since, or {end}, which is all of a history that has ended"
+    "Restore the latest moment, a backup by its name, or a moment after the first base backup that was made by the "
+    "right clock since"
 )
+_END = "; or {}, which is all of a history that has ended"
 
 
 @dataclass
 class _Seen:
     """The stamps of a base backup's changes, on both sides of where recovery stopped."""
 
-    highest_before: float
-    """Of the log before the base backup too, by the times of its files."""
+    highest_before: float = -inf
+    """Of the log before the base backup too."""
     lowest_after: float = inf
-    back: float = 0.0
-    """So far do they step back before the stop: a clock was ahead until there, or is behind from there on."""
+    steps: list[float] = field(default_factory=list)
+    """Each step back before the stop: a clock was ahead until there, or is behind from there on."""
     forward: float = 0.0
     """So far do they step forward at the stop and after it, while nothing was written: a clock may have been set."""
     stop: bool = False
     """Whether the change itself was seen at which recovery stopped."""
     unread: str = ""
     """The first WAL file that cannot be looked through."""
+    told: float = field(default_factory=time.monotonic)
+    """When a person was last told how far it is."""
+
+    def tell(self, name: str) -> None:
+        """Say every few seconds which WAL file is looked through: a long log takes minutes."""
+        if (now := time.monotonic()) - self.told >= _TELL_SECONDS:
+            self.told = now
+            say(f"looking through {name}")
 
 
 def refuse_another(
-    base: Base, moment: datetime, stop: server.Stop | None, scratch: Path, *, last: str, end: datetime, managed: bool
+    base: Base,
+    moment: datetime,
+    stop: server.Stop | None,
+    scratch: Path,
+    *,
+    last: str,
+    end: datetime | None,
+    managed: bool,
 ) -> str:
     """Say what was restored; raise CannotError where it may be another state than that of the moment.
 
     stop: None where recovery came to the end of all WAL. scratch: a folder for WAL, which is gone afterwards. last: the
-    last WAL file that is good, empty for all. end: the last moment of its history.
+    last WAL file that is good, empty for all. end: the moment that is all of its history; None where none is.
     """
     if stop is None:
         return f"{moment.isoformat(sep=' ')} is after the last change that was received, so all of them are restored"
-    seen = _look(base, stop, scratch, last, _highest(base) - _CLOCKS[managed].total_seconds())
+    seen = _look(base, stop, scratch, last, _CLOCKS[managed].total_seconds())
     if not seen.stop:
         raise BackupError(
             f"pg_waldump does not find the change of {stop.change.isoformat(sep=' ')} at which recovery stopped, so "
             "nobody can tell whether a clock was wrong"
         )
-    instead = _INSTEAD.format(end=end.isoformat(sep=" "))
+    instead = _INSTEAD + (_END.format(end.isoformat(sep=" ")) if end else "")
     asked = f"{moment.isoformat(sep=' ')} cannot be reached from {base.id}"
     if stop.change.timestamp() - seen.lowest_after > server.QUIET.total_seconds():
         raise CannotError(
@@ -94,17 +111,19 @@ def refuse_another(
             f"{_moment(seen.highest_before)}. So a clock was behind then, or ahead before, and what was restored may "
             f"be a newer state, or an older one. {instead}"
         )
-    step = timedelta(seconds=round(seen.back))
-    if seen.forward > seen.back - quiet > 0:
+    smallest = min(seen.steps, default=inf)
+    if seen.forward > smallest - quiet:
         raise CannotError(
-            f"{asked}: stamps before it step back by {step}, and later ones forward by no less. So a clock was behind "
-            f"between, or ahead before; nobody can tell which, and what was restored may be a newer state. {instead}"
+            f"{asked}: stamps before it step back by {timedelta(seconds=round(smallest))}, and later ones forward by "
+            "no less. So a clock was behind between, or ahead before; nobody can tell which, and what was restored "
+            f"may be a newer state. {instead}"
         )
     _refuse_received_before(base, asked, stop, instead, managed=managed)
     if seen.unread:
         say(f"WAL from {seen.unread} on cannot be read: of a clock that was set back there only its files' times tell")
     last_change = f"the last change in it is of {stop.last.isoformat(sep=' ')}" if stop.last else "it has no change"
-    ahead = f". Stamps before it step back by {step}: a clock was wrong then" if seen.back > quiet else ""
+    step = timedelta(seconds=round(max(seen.steps, default=0.0)))
+    ahead = f". Stamps before it step back by {step}: a clock was wrong then" if seen.steps else ""
     return (
         f"{moment.isoformat(sep=' ')}: {last_change}; the first one that is left out, of "
         f"{stop.change.isoformat(sep=' ')}{ahead}"
@@ -128,23 +147,45 @@ def _refuse_received_before(base: Base, asked: str, stop: server.Stop, instead: 
         )
 
 
-def _highest(base: Base) -> float:
+def _highest(base: Base, scratch: Path, seen: _Seen) -> float:
     """Return the latest time of what is before a base backup in the log: what is to come is a known wrong one."""
     written = wal.look(base.server).written.items()
-    files = [when for name, when in written if name[:8] == base.begin_wal[:8] and name < base.begin_wal]
+    files = [(when, name) for name, when in written if name[:8] == base.begin_wal[:8] and name < base.begin_wal]
     ends = [each.end.timestamp() for each in catalogue.bases(base.server) if each.begin_wal < base.begin_wal]
-    return max((each for each in (*files, *ends) if not clock.ahead(each)), default=-inf)
+    highest = max((each for each in ends if not clock.ahead(each)), default=-inf)
+    for when, name in sorted(files, reverse=True):
+        if when <= highest:
+            break
+        if not clock.ahead(when):
+            seen.tell(name)
+            highest = max(highest, min(when, _last_stamp(base, name, scratch)))
+    return highest
 
 
-def _look(base: Base, stop: server.Stop, scratch: Path, last: str, highest: float) -> _Seen:
-    """Look through a base backup's changes. highest: the latest stamp before them."""
-    seen, quiet = _Seen(highest), server.QUIET.total_seconds()
+def _last_stamp(base: Base, name: str, scratch: Path) -> float:
+    """Return the latest stamp in a WAL file, which may have been received long after it; inf where it tells none."""
+    try:
+        content = _content(base.server, name, "")
+    except wal.DAMAGE:
+        return inf
+    path = scratch / name
+    path.write_bytes(content or b"")
+    found = max((stamp for _, stamp in _dumped(path, path)), default=inf)
+    path.unlink()
+    return found
+
+
+def _look(base: Base, stop: server.Stop, scratch: Path, last: str, slack: float) -> _Seen:
+    """Look through a base backup's changes. slack: so far may a stamp be from the time of its WAL."""
+    seen, quiet = _Seen(), server.QUIET.total_seconds()
     known, previous = -1, base.end.timestamp()
-    if previous >= _FIRST:
-        seen.back = max(0.0, highest - previous)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o700)
     try:
+        top = _highest(base, scratch, seen) - slack  # since the last step back, so that no step hides another one
+        seen.highest_before = top
+        if previous >= _FIRST and top - previous > quiet:
+            seen.steps.append(top - previous)
         for position, stamp in _changes(base, scratch, last, seen):
             if position <= known:
                 continue  # of a file that is looked through twice
@@ -153,7 +194,10 @@ def _look(base: Base, stop: server.Stop, scratch: Path, last: str, highest: floa
             if stamp < _FIRST:
                 continue
             if position < stop.position:
-                seen.back = max(seen.back, seen.highest_before - stamp)
+                if top - stamp > quiet:
+                    seen.steps.append(top - stamp)
+                    top = stamp
+                top = max(top, stamp)
                 seen.highest_before = max(seen.highest_before, stamp)
             else:
                 seen.lowest_after = min(seen.lowest_after, stamp)
@@ -171,6 +215,7 @@ def _changes(base: Base, scratch: Path, last: str, seen: _Seen) -> Iterator[tupl
     """Yield position and stamp of each change from a base backup on; those of some files come twice."""
     number: int | None = wal.number(base.begin_wal, base.segment_size)
     while number is not None:
+        seen.tell(wal.segment(base.begin_wal[:8], number, base.segment_size))
         names, number = _unpack(base, scratch, last, number, seen)
         status = (yield from _dumped(scratch / names[0], scratch / names[-1])) if names else 0
         if status and number is not None:  # where WAL ends, the program fails

@@ -247,7 +247,7 @@ def _reached(base: Base, planned: Plan, moment: datetime, running: server.Server
         running.stop(),
         into / _SCRATCH,
         last=planned.last,
-        end=planned.found.end if planned.found else moment,
+        end=planned.found.end if planned.found and not planned.found.ahead else None,
         managed=managed,
     )
 

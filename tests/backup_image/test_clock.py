@@ -40,6 +40,7 @@ YEAR = timedelta(days=365)
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setattr(reached, "_dumped", lambda *_: iter(()))  # in no file here is WAL
     return home_at(tmp_path, monkeypatch)
 
 
@@ -553,6 +554,83 @@ def test_a_moment_that_a_clock_reaches_while_it_is_behind_is_no_silent_newer_sta
     assert "a clock was wrong then" in told(home, monkeypatch, later, whole[:split], whole[split:]), "it was set"
 
 
+@pytest.mark.parametrize("earlier", ["one that was larger", "none"])
+@pytest.mark.parametrize("back", ["at once", "in two parts"])
+def test_no_earlier_step_back_hides_the_one_after_which_a_clock_is_behind(
+    home: Home, monkeypatch: pytest.MonkeyPatch, earlier: str, back: str
+) -> None:
+    """Set by 48 minutes at first; then behind by 15 minutes, or by 40 seconds in two parts, until after the moment."""
+    start = home.ago(hours=9)
+    home.base(start)
+    home.wal(4, home.ago(minutes=1))
+    stamps = by_the_minute(start, 60)
+    if earlier != "none":
+        stamps += by_the_minute(start + timedelta(minutes=12), 5)
+    stamps += by_the_minute(start + timedelta(minutes=65), 120)
+    parts = [timedelta(minutes=15)] if back == "at once" else [timedelta(seconds=20), timedelta(seconds=40)]
+    cut = stamps[-1]
+    for part in parts:
+        stamps += by_the_minute(cut - part, 0.34 if part != parts[-1] else 30)
+    moment = cut + timedelta(minutes=5)
+    split = next(number for number, each in enumerate(stamps) if each > moment)
+    after = [*stamps[split:], *by_the_minute(stamps[-1] + parts[-1] + timedelta(seconds=20), 360)]
+    with pytest.raises(CannotError, match="a newer state"):
+        told(home, monkeypatch, moment, stamps[:split], after)
+
+
+def test_a_clock_that_is_behind_may_have_been_set_since_the_last_change(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Right until four hours ago, then half an hour behind until nobody wrote any more, an hour ago by its stamps."""
+    start = home.ago(hours=6)
+    home.base(start)
+    home.wal(4, home.ago(minutes=1))
+    stamps = [*by_the_minute(start, 120), *by_the_minute(start + timedelta(minutes=90), 210)]
+    assert timedelta(minutes=59) < home.now - stamps[-1] < timedelta(minutes=61)
+    moment = start + timedelta(minutes=140)
+    split = next(number for number, each in enumerate(stamps) if each > moment)
+    with pytest.raises(CannotError, match="a newer state"):
+        told(home, monkeypatch, moment, stamps[:split], stamps[split:])
+
+
+@pytest.mark.parametrize("written", ["before the base backup", "after a clock was set back", "not known"])
+def test_log_that_was_received_late_is_no_step_back(home: Home, monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    """What is before the base backup was received after it; then nobody wrote for an hour, until now."""
+    end = home.ago(hours=8)
+    for number in (1, 2, 3):
+        home.wal(number, end + timedelta(minutes=10 + number))
+    home.base(end, 4)
+    late = end + timedelta(minutes=12)
+    stamps = {segment(number): end - timedelta(minutes=9 - number) for number in (1, 2, 3)}
+    if written == "after a clock was set back":
+        stamps[segment(2)] = late
+
+    def dumped(first: Path, last: Path) -> Generator[tuple[int, float], None, int]:
+        assert first == last
+        assert first.read_bytes() == b"wal"
+        if written != "not known":
+            yield 1, stamps[first.name].timestamp() - 60
+            yield 2, stamps[first.name].timestamp()
+        return 1  # its last record ends in the next file
+
+    monkeypatch.setattr(reached, "_dumped", dumped)
+    before, after = by_the_minute(end - timedelta(minutes=1), 120), by_the_minute(end + timedelta(minutes=119), 300)
+    if written == "before the base backup":
+        assert "wrong" not in told(home, monkeypatch, home.ago(hours=6), before, after)
+    else:
+        with pytest.raises(CannotError, match="a newer state"):
+            told(home, monkeypatch, home.ago(hours=6), before, after)
+    assert not (home.root / "scratch").exists()
+
+
+def test_a_base_backup_that_took_long_is_no_step_back(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log of a base backup begins with its begin, and its own stamp is of its end."""
+    home.base(home.ago(hours=8))
+    home.wal(4, home.ago(minutes=1))
+    before, after = by_the_minute(home.ago(hours=9), 120), by_the_minute(home.ago(hours=6), 60)
+    assert "wrong" not in told(home, monkeypatch, home.ago(hours=7), before, after)
+
+
 def test_a_moment_after_a_clock_that_was_ahead_and_set_is_reached_and_the_step_is_told(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -563,6 +641,20 @@ def test_a_moment_after_a_clock_that_was_ahead_and_set_is_reached_and_the_step_i
     split = next(number for number, each in enumerate(stamps) if each > home.ago(hours=5))
     said = told(home, monkeypatch, home.ago(hours=5), stamps[:split], stamps[split:])
     assert "step back by 0:59:40" in said
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_the_end_is_offered_only_where_it_is_all_of_a_history(
+    home: Home, monkeypatch: pytest.MonkeyPatch, *, ahead: bool
+) -> None:
+    home.base(home.ago(hours=9))
+    home.wal(2, home.ago(hours=4))
+    home.wal(3, home.now + YEAR if ahead else home.ago(hours=3))
+    moment = home.ago(hours=5)
+    with pytest.raises(CannotError, match="or behind") as refused:
+        restored(home, monkeypatch, moment, stops(home, home.ago(hours=3, minutes=-1), 2))
+    assert ("all of a history" in str(refused.value)) is not ahead
+    assert "a backup by its name" in str(refused.value)
 
 
 @pytest.mark.parametrize("moment", ["the end of the right stamps", "before it"])
@@ -583,7 +675,8 @@ def looked_through(
     In each file a change begins that ends in the next one, so it is seen only where both are there.
     fails_at: the program fails where it is to read this file.
     """
-    home.base(home.ago(hours=9))
+    if not catalogue.bases():
+        home.base(home.ago(hours=9))
     for number in range(2, last + 1):
         if not (home.server() / "wals" / segment(number)[:16] / segment(number)).exists():
             home.wal(number, home.ago(minutes=last - number))
@@ -595,8 +688,8 @@ def looked_through(
         return int(fails_at in numbers)
 
     monkeypatch.setattr(reached, "_dumped", dumped)
-    scratch, seen = home.root / "scratch", reached._Seen(0.0)
-    scratch.mkdir()
+    scratch, seen = home.root / "scratch", reached._Seen()
+    scratch.mkdir(exist_ok=True)
     (base,) = catalogue.bases()
     found = [position for position, _ in reached._changes(base, scratch, "", seen)]
     assert not list(scratch.iterdir()), "it takes the room of the restored database"
@@ -609,6 +702,17 @@ def test_each_change_of_a_long_log_is_looked_at_and_its_end_is_no_damage(
 ) -> None:
     """Also one that begins in a file and ends in the next; where the log ends, the program fails."""
     assert looked_through(home, monkeypatch, last, fails_at=last) == ([*range(1, last)], "")
+
+
+def test_how_far_it_has_looked_through_a_long_log_is_told_now_and_then(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looked_through(home, monkeypatch, 12)
+    assert "looking" not in capsys.readouterr().err, "a short log is looked through at once"
+    monkeypatch.setattr(reached, "_TELL_SECONDS", 0.0)
+    looked_through(home, monkeypatch, 12)
+    lines = [each for each in capsys.readouterr().err.splitlines() if "looking" in each]
+    assert lines == [f"looking through {segment(number)}" for number in (1, 5, 9)]
 
 
 def test_a_file_that_the_program_does_not_read_is_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -276,6 +276,8 @@ class Restore:
             # Its data was there without a container, and whatever uses it may have written since.
             self.say(f"{' and '.join(brought)} had no container and was started, so the restored data is made again")
             self._note(replace(self.journal, done=tuple(key for key in self.journal.done if key != "restore")))
+            self.hands.remove(self._new(self.journal.wanted.server))  # the check wants its room
+            self._check()  # it waits until what was written just now is received
             self._restore()
             self._note(replace(self.journal, done=(*self.journal.done, "restore")))
 

@@ -177,15 +177,28 @@ def test_the_backups_are_listed_by_the_drill_where_there_is_no_backup_container(
 
 @pytest.mark.parametrize("asked", ["the latest", "a repair"])
 def test_a_server_without_a_container_is_brought_up_and_what_is_written_then_is_restored_too(
-    asked: str, tmp_path: Path
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = FakeEngine()
     server = ASKED[asked].server
     engine.unmade = {server, *USERS[server]}
     engine.running -= engine.unmade
+    made: list[bool] = []
+    sizes = engine.sizes
+
+    def looked(volume: str) -> tuple[int, int]:
+        if "up" in engine.done:
+            made.append(any("-restored-" in each for each in engine.volumes))
+        return sizes(volume)
+
+    monkeypatch.setattr(engine, "sizes", looked)
     done = restoring(engine, tmp_path / "restore.json", ASKED[asked]).run()
+    assert made[0] is False, "the room that what was made before takes is free again"
     assert "written then" in engine.volumes[engine.data_of(server)], "it was told that somebody else had started it"
     assert "written then" in engine.volumes[done.set_aside[-1]]
+    again = [each.split()[0] for each in engine.done[engine.done.index("up") + 1 :]]
+    if asked == "the latest":
+        assert again[0] == "check-restore", "what is written just then is waited for, before anything is stopped"
 
 
 @pytest.mark.parametrize("asked", ASKED)
