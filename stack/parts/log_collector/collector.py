@@ -20,7 +20,7 @@ from pathlib import Path
 
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.parts.log_collector.counts import LogCounts
-from stack.parts.log_collector.events import event_of, fields, kinds_of, without_bot_token
+from stack.parts.log_collector.events import FieldNames, event_of, fields, kinds_of, without_bot_token
 from stack.parts.log_collector.log_files import READ_BYTES, LogSource, Place
 
 LINE_CHARACTERS = 100_000
@@ -55,6 +55,7 @@ class Collector:
         self._sender = futures.ThreadPoolExecutor(1)
         self._sources: dict[str, LogSource] = {}
         self._others: set[str] = set()
+        self._names = FieldNames()
         self._positions = _read_positions(positions)
         self._failing = self._keeps_failing = False
 
@@ -178,7 +179,11 @@ class Collector:
         moment, text, length = source.pieces.pop(stream)
         text = without_bot_token(text.rstrip("\r\n"))
         event = event_of(text)
-        row: dict[str, str] = dict(fields(event)) if event else {}
+        row, others = self._names.admit(source.part, fields(event) if event else ())
+        if others:
+            if not self.counts.values["left_out_fields"]:
+                _say(f"{source.part} has too many names of fields: new ones are in the text of its lines alone")
+            self.counts.values["left_out_fields"] += others
         if length > LINE_CHARACTERS:
             self.counts.values["cut_lines"] += 1
             row["cut"] = str(length)

@@ -15,7 +15,7 @@ class LogCounts:
         self.lines: Counter[str] = Counter()
         self.matches: Counter[tuple[str, str]] = Counter()
         self.dropped: Counter[str] = Counter(dict.fromkeys(("buffer", "unreadable", "refused"), 0))
-        self.values: Counter[str] = Counter(dict.fromkeys(("gaps", "cut_lines", "store_errors"), 0))
+        self.values: Counter[str] = Counter(dict.fromkeys(("gaps", "cut_lines", "left_out_fields", "store_errors"), 0))
         self.held_bytes = 0
         """Bytes of files that the engine has removed and the store has not got."""
         self.caught_up = self.alive = time.monotonic()

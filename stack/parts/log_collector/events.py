@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 TRACEBACK, PANIC, FATAL, LOGIN = "traceback", "panic", "fatal", "login"
@@ -20,6 +20,9 @@ _OURS = frozenset(
     ("_time", "_msg", "_stream", "_stream_id", "environment", "part", "replica", "stream", "container", "cut")
 )
 _FIELDS = 32
+_NAMES = 300
+"""Names of fields that a part may have: the store holds each in memory, and lines can bring new ones without end."""
+_ALWAYS = frozenset(("level", "event", "msg"))
 _FIELD_CHARACTERS = 4096
 _NESTED = 2
 
@@ -78,3 +81,21 @@ def fields(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield name, str(value).lower() if isinstance(value, bool) else str(value)[:_FIELD_CHARACTERS]
             if count == _FIELDS:
                 return
+
+
+class FieldNames:
+    """The names of fields that the parts have had since this program began."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, set[str]] = {}
+
+    def admit(self, part: str, found: Iterable[tuple[str, str]]) -> tuple[dict[str, str], int]:
+        """Return the fields whose names the part may have, and how many others there are."""
+        known, kept, others = self._known.setdefault(part, set()), dict[str, str](), 0
+        for name, value in found:
+            if name in known or name in _ALWAYS or len(known) < _NAMES:
+                known.add(name)
+                kept[name] = value
+            else:
+                others += 1
+        return kept, others

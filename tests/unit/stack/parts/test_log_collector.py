@@ -187,6 +187,24 @@ def test_the_applications_json_becomes_fields_that_can_take_no_name_of_ours(engi
     assert (row["part"], row["_time"]) == ("worker", MOMENT), "who takes the application over names no other part"
 
 
+def test_names_that_never_end_take_no_memory_of_the_store_and_hide_no_level(engine: Engine) -> None:
+    container = engine.container(part="api-1")
+    for line in range(100):
+        container.write(json.dumps({f"k{line}_{number}": "x" for number in range(32)}))
+    container.write(json.dumps({"level": "error", "event": "paid", "new": "a", "k0_0": "b"}))
+    engine.container("b" * 64, "worker").write('{"own": "1"}')
+    engine.turn()
+    names = {name for row in engine.store.rows for name in row if name.startswith("k")}
+    assert len(names) == 300, "VictoriaLogs has every name of the newest lines in memory"
+    (last,) = [row for row in engine.store.rows if row.get("event") == "paid"]
+    assert (last["level"], last["k0_0"], "new" in last) == ("error", "b", False)
+    assert '"new": "a"' in last["_msg"], "the text has it all the same"
+    assert [row["own"] for row in engine.store.rows if row["part"] == "worker"] == ["1"], (
+        "each part has names of its own"
+    )
+    assert engine.collector.counts.values["left_out_fields"] == 100 * 32 - 300 + 1
+
+
 def test_a_line_of_a_mebibyte_is_cut_once_and_counted(engine: Engine) -> None:
     container = engine.container()
     container.write("begin " + "x" * 2**20)
