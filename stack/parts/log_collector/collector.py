@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
@@ -32,6 +33,8 @@ _BATCH_BYTES = 2 * 1024 * 1024
 _PIECE_SECONDS = 3.0
 _LONGEST_WAIT_SECONDS = 15.0
 _LOOK_SECONDS = 1.0
+_NEW_SECONDS = 600
+"""The time that the alerts on lines look back."""
 
 
 class RefusedError(Exception):
@@ -58,6 +61,7 @@ class Collector:
         self._names = FieldNames()
         self._positions = _read_positions(positions)
         self._failing = self._keeps_failing = False
+        self._new_after, self._starting = time.time() - _NEW_SECONDS, True
 
     def turn(self) -> bool:
         """Read what is new and send it. Return whether there is more at once."""
@@ -69,6 +73,7 @@ class Collector:
             source = self._sources[name] = self._sources.pop(name)
             if size < _BATCH_BYTES:
                 read, unread = self._read(source)
+                source.history &= unread
                 rows += read
                 size += sum(map(len, read))
                 more = more or unread
@@ -88,6 +93,7 @@ class Collector:
         self._others &= there
         for name in there - self._others - self._sources.keys():
             self._meet(name)
+        self._starting = False
         for source in self._sources.values():
             self.counts.values["gaps"] += source.open()
         self._hold()
@@ -110,8 +116,10 @@ class Collector:
         source = LogSource(name, self._folder / name, service, number)
         self.counts.known(source.part)
         source.open()
-        if (place := self._positions.get(name)) and not source.resume(place):
-            self.counts.values["gaps"] += 1
+        place = self._positions.get(name)
+        resumed = bool(place and source.resume(place))
+        self.counts.values["gaps"] += bool(place and not resumed)
+        source.history = not resumed and self._starting
         self._sources[name] = source
 
     def _hold(self) -> None:
@@ -193,7 +201,9 @@ class Collector:
         row |= {"stream": stream, "container": source.container[:12]}
         self.counts.lines[source.part] += 1
         for kind in kinds_of(source.part, text, event):
-            self.counts.matches[source.part, kind] += 1
+            # An alert says "within ten minutes", and files have lines of months.
+            if not source.history or _seconds(moment) > self._new_after:
+                self.counts.matches[source.part, kind] += 1
         # Half of a pair of surrogates has no place in UTF-8.
         return json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n"
 
@@ -264,6 +274,13 @@ def _read_positions(path: Path) -> dict[str, Place]:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         _say(f"positions cannot be read, so lines that the store has are sent again: {error!r}")
         return {}
+
+
+def _seconds(moment: str) -> float:
+    try:
+        return datetime.fromisoformat(moment).timestamp()
+    except (ValueError, OverflowError):  # the store takes no such line
+        return 0.0
 
 
 def _say(text: str) -> None:

@@ -80,6 +80,8 @@ class LogSource:
     safe: Place | None = None
     """From where on a later run reads: before the first piece of an unfinished line."""
     quiet_since: float = 0.0
+    history: bool = False
+    """Whether it has lines from before this program's start, of which nobody knows whether they were read."""
 
     @property
     def unread(self) -> list[LogFile]:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,11 @@ class Engine:
 def is_open(path: Path) -> bool:
     """Tell whether this process has a file open."""
     return any(link.resolve() == path.resolve() for link in Path("/proc/self/fd").iterdir())
+
+
+def ago(seconds: float) -> str:
+    """Return a moment as the engine writes it."""
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%f789Z")
 
 
 def until(true: Any, seconds: float = 20) -> None:
@@ -553,13 +559,35 @@ def test_kinds_of_trouble_are_read_from_lines(part: str, text: str, kinds: list[
 
 def test_each_series_begins_with_nothing_so_that_the_first_trouble_is_seen(engine: Engine) -> None:
     container = engine.container(part="postgres")
-    container.write("2026-11-23 10:05:00.1 UTC [7] PANIC:  could not write")
+    container.write("2026-11-23 10:05:00.1 UTC [7] PANIC:  could not write", moment=ago(5))
     engine.turn()
     panics = 'log_collector_matches_total{part="postgres",kind="panic"}'
     first, second = engine.collector.counts.text(), engine.collector.counts.text()
     assert f"{panics} 0\n" in first, "Prometheus sees no increase in a first value"
     assert f"{panics} 1\n" in second
     assert 'log_collector_lines_total{part="postgres"} 1\n' in second
+
+
+def test_trouble_of_long_ago_that_a_first_start_finds_wakes_nobody(engine: Engine) -> None:
+    container, panic = engine.container(part="postgres"), "2026-11-23 10:05:00.1 UTC [7] PANIC:  could not write"
+    for seconds in (5_000_000, 3_600, 60):
+        container.write(panic, moment=ago(seconds))
+    assert len(engine.turn()) == 3, "all can be searched"
+    assert engine.collector.counts.matches["postgres", "panic"] == 1, "one came within ten minutes"
+    # The clock may be set back after the start: what comes next is new, whatever it says.
+    container.write(panic, moment=ago(5_000_000))
+    engine.turn()
+    engine.container("b" * 64, "postgres").write(panic, moment=ago(5_000_000))
+    engine.turn()
+    assert engine.collector.counts.matches["postgres", "panic"] == 3
+    container.write(panic, moment=ago(3_600))
+    engine.started()
+    engine.turn()
+    assert engine.collector.counts.matches["postgres", "panic"] == 1, "nobody was told while the collector was down"
+    engine.positions.write_text("{")
+    engine.started()
+    engine.turn()
+    assert engine.collector.counts.matches["postgres", "panic"] == 1, "the one of a minute ago"
 
 
 def test_what_each_start_finds_lost_is_an_increase_for_prometheus(engine: Engine) -> None:
