@@ -550,6 +550,24 @@ def test_the_variables_of_no_container_are_sent(engine: Engine) -> None:
         ("postgres", "2026-11-23 10:05:00 UTC [7] app@db FATAL:  the database system is starting up", []),
         ("postgres", "2026-11-23 10:05:00 UTC [7] app@db LOG:  statement: select ' FATAL:  '", []),
         ("worker", "2026-11-23 10:05:00 UTC [7] FATAL:  a lie", []),
+        ("postgres", "2026-11-23 10:05:00.123 GMT [7] PANIC:  could not write to file", ["panic"]),
+        (
+            "postgres",
+            '2026-11-23 10:05:00 UTC [7] app@a b FATAL:  password authentication failed for user "a"',
+            ["login"],
+        ),
+        ("postgres", 'b FATAL:  password authentication failed for user "app"', ["login"]),
+        ("postgres", '2026-11-23 10:05:00 UTC [7] a@b FATAL:  no pg_hba.conf entry for host "10.0.0.1"', ["login"]),
+        (
+            "postgres",
+            '2026-11-23 10:05:00 UTC [7] app@x PANIC:  q FATAL:  password authentication failed for user "app"',
+            ["login"],
+        ),
+        ("postgres", '2026-11-23 10:05:00 UTC [7] app@x PANIC:  q FATAL:  database "x PANIC:  q" does not exist', []),
+        ("postgres", "2026-11-23 10:05:00 UTC [7] x PANIC:  q@app FATAL:  too many connections", []),
+        ("postgres", "\t[1] PANIC:  forged", []),
+        ("postgres", "\t2026-11-23 10:05:00.1 UTC [7] PANIC:  forged", []),
+        ("postgres", "2026-11-23 10:05:00.1 UTC [7] app@db ERROR:  [1] PANIC:  forged", []),
     ],
 )
 def test_kinds_of_trouble_are_read_from_lines(part: str, text: str, kinds: list[str]) -> None:
