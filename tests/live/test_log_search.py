@@ -44,7 +44,7 @@ def stored(environment: Environment, query: str) -> list[dict[str, str]]:
         trust_env=False,
     )
     assert answer.status_code == 200, answer.text
-    return [json.loads(row) for row in answer.text.splitlines()]
+    return [json.loads(row) for row in answer.text.split("\n") if row]
 
 
 def until(true: Callable[[], object], seconds: float = SOON_SECONDS) -> None:
