@@ -35,6 +35,8 @@ def search(
     words: an expression of LogsQL; words are joined by `and`. part: `api` is all its replicas, `api-1` one of them.
     since: seconds since 1970. Raises ProjectError where the store is down, or does not understand the words.
     """
+    if not limit:
+        return []  # to the store 0 is no limit
     form = {"query": f"{_stream(environment, part)} ({words})", "limit": str(limit)}
     if since is not None:
         form["start"] = f"{since:.3f}"

@@ -69,6 +69,12 @@ def test_lines_come_in_the_order_of_time_with_the_part_that_wrote_them() -> None
     assert [(line.part, line.text) for line in found] == [("worker", "first"), ("api-2", "second")]
 
 
+def test_no_lines_are_asked_for_where_none_are_wanted() -> None:
+    with store(200, {"_time": "2026-11-23T10:00:01Z", "_msg": "x", "part": "api"}) as (url, asked):
+        assert search(OURS, url, "x", limit=0, password=lambda: "p") == []
+    assert asked == [], "to VictoriaLogs 0 is no limit"
+
+
 def test_a_moment_of_which_the_store_leaves_out_zeros_comes_in_its_place() -> None:
     moments = ("01.12Z", "01.5Z", "01Z", "01.123456789Z")
     rows = [{"_time": f"2026-11-23T10:00:{moment}", "_msg": moment, "part": "api"} for moment in moments]
