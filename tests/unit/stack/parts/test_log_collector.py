@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
+from stack.parts.log_collector import __main__ as program
 from stack.parts.log_collector import collector as module
 from stack.parts.log_collector.__main__ import sender, served
 from stack.parts.log_collector.collector import Collector, RefusedError
@@ -658,18 +659,41 @@ def test_a_wrong_password_or_a_full_store_is_waited_for_and_a_bad_batch_is_not(
         sender(address, "", None)(b"{}\n")
 
 
-def test_connections_that_ask_nothing_take_no_memory_each_and_hold_up_no_scrape() -> None:
-    counts = LogCounts()
-    with served(counts, 0) as server, ExitStack() as idle:
-        before = threading.active_count()
-        for _ in range(3):
+def test_connections_that_ask_nothing_take_no_memory_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "_ASKED_SECONDS", 0.5)
+    before = threading.active_count()
+    with served(LogCounts(), 0) as server, ExitStack() as idle:
+        for _ in range(12):
             idle.enter_context(socket.create_connection(("127.0.0.1", server.server_port)))
-        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
-        connection.request("GET", "/health")
-        assert connection.getresponse().status == 200
-        assert threading.active_count() == before, "who took the application over makes thousands of them"
-        connection.close()
+        time.sleep(0.3)
+        # The server, and for each connection that is answered one thread and one that ends it.
+        assert threading.active_count() <= before + 1 + 2 * 4, "who took the application over makes thousands of them"
         server.shutdown()
+
+
+def test_connections_that_never_end_hold_up_no_scrape_and_raise_no_alert(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "_ASKED_SECONDS", 0.5)
+    over = threading.Event()
+
+    def drips(connection: socket.socket) -> None:
+        with suppress(OSError):
+            while not over.wait(0.1):
+                connection.sendall(b"a")
+
+    with served(LogCounts(), 0) as server, ExitStack() as slow:
+        for _ in range(4):
+            connection = slow.enter_context(socket.create_connection(("127.0.0.1", server.server_port)))
+            threading.Thread(target=drips, args=[connection], daemon=True).start()
+        time.sleep(0.2)
+        asked = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=5)
+        asked.request("GET", "/metrics")
+        assert asked.getresponse().status == 200
+        asked.close()
+        over.set()
+        server.shutdown()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_the_health_of_a_collector_that_hangs_is_bad() -> None:
