@@ -82,7 +82,7 @@ class Collector:
         if rows and not self._deliver(b"".join(rows)):
             return False
         if not more:
-            self.counts.caught_up = begun
+            self.counts.caught_up, self.counts.first_read = begun, False
         self._keep()
         return more
 

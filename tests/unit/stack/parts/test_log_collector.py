@@ -523,6 +523,19 @@ def test_a_container_that_writes_without_end_holds_no_other_one_back(engine: Eng
     assert "quiet" in engine.store.texts
 
 
+def test_that_the_lines_of_before_are_still_read_is_told(engine: Engine) -> None:
+    container = engine.container()
+    line = json.dumps({"log": "long ago\n", "stream": "stdout", "time": MOMENT}).encode() + b"\n"
+    container.raw(line * 5_000)
+    engine.collector.turn()
+    assert "log_collector_first_read 1\n" in engine.collector.counts.text()
+    engine.turn()
+    assert "log_collector_first_read 0\n" in engine.collector.counts.text()
+    container.raw(line * 5_000)
+    engine.collector.turn()
+    assert "log_collector_first_read 0\n" in engine.collector.counts.text(), "these are new"
+
+
 def test_no_token_of_telegram_is_ever_sent(engine: Engine) -> None:
     engine.container(part="alertmanager").write('{"err": "Post https://api.telegram.org/bot12345:AA-b_c/sendMessage"}')
     engine.turn()
