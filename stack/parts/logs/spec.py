@@ -14,6 +14,7 @@ PORT = 9428
 PAGE = "/select/vmui/"
 FREE_MIB = 1024
 """What is left of the disk to the others at least: as much as PostgreSQL's max_wal_size."""
+_RANDOM = "/proc/sys/kernel/random/uuid"
 _VOLUME = "/var/tmp"  # noqa: S108 - a path in the container, where a volume lies
 
 
@@ -40,6 +41,8 @@ def spec(environment: Environment) -> ServiceSpec:
             # By default its answers allow every web page that a person has open to read the logs.
             "-http.disableCORS",
             f"-memory.allowedBytes={settings.memory_mib // 3}MiB",
+            # Nobody here detaches, copies or merges stored days: that takes a key, and each look finds another one.
+            *(f"-{key}=file://{_RANDOM}" for key in ("partitionManageAuthKey", "forceMergeAuthKey")),
             *(_guard(password) if password else ()),
         ),
         # Go frees memory before it reaches this; otherwise it may keep twice what is in use.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,3 +26,11 @@ def test_the_logs_leave_room_for_all_that_postgresql_may_keep(values: dict[str, 
     kept = postgres.files(environment)["postgresql.conf"]
     assert isinstance(kept, str)
     assert "max_wal_size = 1GB" in kept, "this is in the room too"
+
+
+@pytest.mark.parametrize("passwords", ["never", "always"])
+def test_nobody_has_the_key_with_which_stored_days_are_taken_away(passwords: str) -> None:
+    words = logs.spec(environment_of("staging", {"basicAuth": passwords})).command
+    keys = [word.partition("=file://")[2] for word in words if "AuthKey=" in word]
+    assert len(keys) == 2
+    assert len({Path(key).read_text() for key in keys * 2}) == 4, "each look finds another key, with no secret anywhere"
