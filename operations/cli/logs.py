@@ -71,7 +71,8 @@ def logs(
     if search:
         if follow:
             raise typer.BadParameter("does not go with --search", param_hint="--follow")
-        _searched(env, search, part=part, since=begin, limit=tail or SEARCHED, wanted=wanted, as_json=as_json)
+        limit = SEARCHED if tail is None else tail
+        _searched(env, search, part=part, since=begin, limit=limit, wanted=wanted, as_json=as_json)
         return
     if tail is None and not since:
         tail = TAIL
@@ -126,7 +127,7 @@ def _searched(
     show = _writer([line.part for line in lines], as_json=as_json)
     for line in filter(wanted, lines):
         show(line)
-    if len(lines) == limit:
+    if limit and len(lines) == limit:
         told = f"These are the newest {limit} lines, there may be more: --tail {10 * limit}, or a shorter --since"
         common.terminal(stderr=True).print(told, markup=False, soft_wrap=True)
 

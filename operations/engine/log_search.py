@@ -35,6 +35,8 @@ def search(
     words: an expression of LogsQL; words are joined by `and`. part: `api` is all its replicas, `api-1` one of them.
     since: seconds since 1970. Raises ProjectError where the store is down, or does not understand the words.
     """
+    if not limit:
+        return []  # to the store 0 is no limit
     form = {"query": f"{_stream(environment, part)} ({words})", "limit": str(limit)}
     if since is not None:
         form["start"] = f"{since:.3f}"
@@ -54,8 +56,9 @@ def search(
         )
     if answer.status_code != HTTPStatus.OK:
         raise ProjectError(f"The store of the logs answers {answer.status_code}: {answer.text.strip()[:300]}")
-    rows = [json.loads(row) for row in answer.text.splitlines() if row]
-    lines = [Line(part=_part(row), at=str(row.get("_time", "")), text=str(row.get("_msg", ""))) for row in rows]
+    # `splitlines` also cuts at characters that JSON may have as they are, such as U+2028.
+    rows = [json.loads(row) for row in answer.text.split("\n") if row]
+    lines = [Line(part=_part(row), at=_all_digits(row.get("_time", "")), text=str(row.get("_msg", ""))) for row in rows]
     return sorted(lines, key=lambda line: line.at)
 
 
@@ -75,6 +78,12 @@ def _stream(environment: Environment, part: str) -> str:
         replica = _REPLICA.fullmatch(part)
         labels |= {"part": replica[1], "replica": replica[2]} if replica else {"part": part}
     return "{" + ",".join(f"{name}={json.dumps(value)}" for name, value in labels.items()) + "}"
+
+
+def _all_digits(moment: str) -> str:
+    """Return a moment with the zeros that VictoriaLogs leaves out: without them `01.5Z` sorts before `01Z`."""
+    whole, _, fraction = moment.removesuffix("Z").partition(".")
+    return f"{whole}.{fraction:0<9}Z" if moment else ""
 
 
 def _part(row: dict[str, str]) -> str:

@@ -34,7 +34,9 @@ pytestmark = pytest.mark.deploy
 
 SECONDS, A_SECOND = 60, 10_000
 WRITTEN = SECONDS * A_SECOND
-DISK_MIB = logs.FREE_MIB + 400
+SLOT_MIB = 256
+FREE_MIB = logs.FREE_MIB + SLOT_MIB
+DISK_MIB = FREE_MIB + 400
 BUFFER_MIB = 10
 # What the worker itself writes in the meantime, and is dropped with the flood.
 OTHERS = 5_000
@@ -72,7 +74,11 @@ def loaded(
     """A stack that keeps few logs and lets few wait."""
     workspace = with_config(
         new_workspace(),
-        {"samokoder:logs": {"retentionSize": "10MB"}, "samokoder:logCollector": {"bufferMib": BUFFER_MIB}},
+        {
+            "samokoder:logs": {"retentionSize": "10MB"},
+            "samokoder:logCollector": {"bufferMib": BUFFER_MIB},
+            "samokoder:backup": {"maxSlotWalMib": SLOT_MIB},
+        },
     )
     if disk:
         how = {"type": "none", "o": "bind", "device": str(disk)}
@@ -242,7 +248,7 @@ def test_a_full_volume_leaves_room_for_the_others_and_loses_nothing_until_there_
 
     filler, text = disk / "filler", mark()
     with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - (logs.FREE_MIB - 8) * 2**20)
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - (FREE_MIB - 8) * 2**20)
     try:
         until(read_only, 60)
         write(engine, world, "worker", text)
@@ -250,7 +256,7 @@ def test_a_full_volume_leaves_room_for_the_others_and_loses_nothing_until_there_
         assert health.status_code == 200, "the application waits for its log"
         until(lambda: fires(world, "LogStoreFull"), 300)
         assert not stored(world, text)
-        assert shutil.disk_usage(disk).free > (logs.FREE_MIB - 64) * 2**20, "PostgreSQL on the same disk needs it"
+        assert shutil.disk_usage(disk).free > (FREE_MIB - 64) * 2**20, "PostgreSQL on the same disk needs it"
     finally:
         filler.unlink()
     until(lambda: not read_only(), 60)

@@ -44,7 +44,7 @@ def stored(environment: Environment, query: str) -> list[dict[str, str]]:
         trust_env=False,
     )
     assert answer.status_code == 200, answer.text
-    return [json.loads(row) for row in answer.text.splitlines()]
+    return [json.loads(row) for row in answer.text.split("\n") if row]
 
 
 def until(true: Callable[[], object], seconds: float = SOON_SECONDS) -> None:
@@ -162,6 +162,12 @@ def test_only_this_environment_is_stored(environment: Environment) -> None:
         trust_env=False,
     )
     assert answer.text == "", "lines of others on this host are nobody's business here"
+
+
+def test_nobody_takes_stored_days_away(environment: Environment) -> None:
+    for path in ("partition/list", "partition/detach?name=20261130", "partition/snapshot/create", "force_merge"):
+        answer = httpx.post(f"{url(environment, 'logs')}/internal/{path}", timeout=60, trust_env=False)
+        assert answer.status_code == 401, path
 
 
 def test_the_command_finds_lines_of_a_part_and_of_no_other(

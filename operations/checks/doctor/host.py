@@ -10,6 +10,7 @@ from operations.checks.doctor import disk_room
 from operations.checks.doctor.asked import EnvironmentAsked, HostFacts, own_containers
 from operations.errors import FailedError, UnavailableError
 from operations.lifecycle import in_the_way
+from stack.parts.logs import spec as logs
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
 
@@ -67,6 +68,8 @@ def judge_disk(asked: EnvironmentAsked) -> str:
     needs["metrics"] = _mib(settings.prometheus.retention_size)
     if "logs" not in asked.environment.absent:
         needs["collected logs"] = _mib(settings.logs.retention_size) + settings.log_collector.buffer_mib
+        # Beside PostgreSQL's log below, which has a line of its own.
+        needs["left free by the collected logs"] = logs.FREE_MIB
     if asked.environment.physical_backups and not asked.environment.managed_database:
         needs["write-ahead log, when the backups fail"] = settings.backup.max_slot_wal_mib
     if own_containers(asked):

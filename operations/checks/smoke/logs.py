@@ -35,6 +35,8 @@ def _searched(asked: StackAsked) -> str:
     if not lines:
         raise FailedError(f"no line of this environment was stored within a day: {why}")
     if not behind or behind[0] > _SOON_SECONDS:
+        if behind and any(value for _, value in asked.samples(rules.FIRST_READ)):
+            raise UnavailableError(f"the collector still reads what was there before it; {lines} lines are stored")
         since = f"{behind[0]:.0f} s" if behind else "nobody knows how long"
         raise FailedError(f"new lines have not been stored for {since}: {why}")
     return f"{lines} lines of {found['parts']} parts within a day"

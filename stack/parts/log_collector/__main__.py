@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import http.client
 import http.server
 import signal
+import socket
+import sys
 import threading
 import time
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from stack.parts.log_collector.collector import Collector, RefusedError, Send
@@ -19,7 +23,9 @@ from stack.parts.log_collector.counts import LogCounts
 _TURN_SECONDS = 1.0
 _ALIVE_SECONDS = 90
 _ANSWER_SECONDS = 20
-_ASKED_SECONDS = 1
+_ASKED_SECONDS = 2
+"""A connection may take so long, whatever is sent in it."""
+_AT_ONCE = 4
 _REFUSALS = (400, 413, 422)
 """What the store answers to a batch that it will never take."""
 _INSERT = "/insert/jsonline?" + urlencode({"_stream_fields": "environment,part,replica", "_time_field": "_time"})
@@ -50,12 +56,46 @@ def sender(store: str, user: str, password: Path | None) -> Send:
     return send
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    """Answers a few connections at once, each for a short time: others can neither take all memory nor hold it up."""
+
+    def __init__(self, port: int, handler: type[http.server.BaseHTTPRequestHandler]) -> None:
+        super().__init__(("", port), handler)
+        self._free = threading.BoundedSemaphore(_AT_ONCE)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._free.acquire()
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        over = threading.Timer(_ASKED_SECONDS, _end, [request])
+        over.daemon = True
+        try:
+            over.start()
+            super().process_request_thread(request, client_address)
+        finally:
+            over.cancel()
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Be silent of a client that is gone: a traceback for each would raise an alert."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
+def _end(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is over
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 def served(counts: LogCounts, port: int) -> http.server.HTTPServer:
-    """Serve `/metrics` and `/health` from one thread: with one for each connection, others could take all memory."""
+    """Serve `/metrics` and `/health`."""
 
     class Pages(http.server.BaseHTTPRequestHandler):
-        timeout = _ASKED_SECONDS
-
         def do_GET(self) -> None:
             late = time.monotonic() - counts.alive > _ALIVE_SECONDS
             status, text = HTTPStatus.NOT_FOUND, ""
@@ -71,7 +111,7 @@ def served(counts: LogCounts, port: int) -> http.server.HTTPServer:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
             """Be silent."""
 
-    server = http.server.HTTPServer(("", port), Pages)
+    server = _Server(port, Pages)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 

@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
 from stack.parts.log_collector.counts import LogCounts
-from stack.parts.log_collector.events import event_of, fields, kinds_of, without_bot_token
+from stack.parts.log_collector.events import FieldNames, event_of, fields, kinds_of, without_bot_token
 from stack.parts.log_collector.log_files import READ_BYTES, LogSource, Place
 
 LINE_CHARACTERS = 100_000
@@ -32,6 +33,8 @@ _BATCH_BYTES = 2 * 1024 * 1024
 _PIECE_SECONDS = 3.0
 _LONGEST_WAIT_SECONDS = 15.0
 _LOOK_SECONDS = 1.0
+_NEW_SECONDS = 600
+"""The time that the alerts on lines look back."""
 
 
 class RefusedError(Exception):
@@ -55,8 +58,10 @@ class Collector:
         self._sender = futures.ThreadPoolExecutor(1)
         self._sources: dict[str, LogSource] = {}
         self._others: set[str] = set()
+        self._names = FieldNames()
         self._positions = _read_positions(positions)
         self._failing = self._keeps_failing = False
+        self._new_after, self._starting = time.time() - _NEW_SECONDS, True
 
     def turn(self) -> bool:
         """Read what is new and send it. Return whether there is more at once."""
@@ -68,6 +73,7 @@ class Collector:
             source = self._sources[name] = self._sources.pop(name)
             if size < _BATCH_BYTES:
                 read, unread = self._read(source)
+                source.history &= unread
                 rows += read
                 size += sum(map(len, read))
                 more = more or unread
@@ -76,7 +82,7 @@ class Collector:
         if rows and not self._deliver(b"".join(rows)):
             return False
         if not more:
-            self.counts.caught_up = begun
+            self.counts.caught_up, self.counts.first_read = begun, False
         self._keep()
         return more
 
@@ -87,6 +93,7 @@ class Collector:
         self._others &= there
         for name in there - self._others - self._sources.keys():
             self._meet(name)
+        self._starting = False
         for source in self._sources.values():
             self.counts.values["gaps"] += source.open()
         self._hold()
@@ -109,8 +116,10 @@ class Collector:
         source = LogSource(name, self._folder / name, service, number)
         self.counts.known(source.part)
         source.open()
-        if (place := self._positions.get(name)) and not source.resume(place):
-            self.counts.values["gaps"] += 1
+        place = self._positions.get(name)
+        resumed = bool(place and source.resume(place))
+        self.counts.values["gaps"] += bool(place and not resumed)
+        source.history = not resumed and self._starting
         self._sources[name] = source
 
     def _hold(self) -> None:
@@ -178,7 +187,11 @@ class Collector:
         moment, text, length = source.pieces.pop(stream)
         text = without_bot_token(text.rstrip("\r\n"))
         event = event_of(text)
-        row: dict[str, str] = dict(fields(event)) if event else {}
+        row, others = self._names.admit(source.part, fields(event) if event else ())
+        if others:
+            if not self.counts.values["left_out_fields"]:
+                _say(f"{source.part} has too many names of fields: new ones are in the text of its lines alone")
+            self.counts.values["left_out_fields"] += others
         if length > LINE_CHARACTERS:
             self.counts.values["cut_lines"] += 1
             row["cut"] = str(length)
@@ -188,7 +201,9 @@ class Collector:
         row |= {"stream": stream, "container": source.container[:12]}
         self.counts.lines[source.part] += 1
         for kind in kinds_of(source.part, text, event):
-            self.counts.matches[source.part, kind] += 1
+            # An alert says "within ten minutes", and files have lines of months.
+            if not source.history or _seconds(moment) > self._new_after:
+                self.counts.matches[source.part, kind] += 1
         # Half of a pair of surrogates has no place in UTF-8.
         return json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n"
 
@@ -259,6 +274,13 @@ def _read_positions(path: Path) -> dict[str, Place]:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         _say(f"positions cannot be read, so lines that the store has are sent again: {error!r}")
         return {}
+
+
+def _seconds(moment: str) -> float:
+    try:
+        return datetime.fromisoformat(moment).timestamp()
+    except (ValueError, OverflowError):  # the store takes no such line
+        return 0.0
 
 
 def _say(text: str) -> None:

@@ -15,10 +15,12 @@ class LogCounts:
         self.lines: Counter[str] = Counter()
         self.matches: Counter[tuple[str, str]] = Counter()
         self.dropped: Counter[str] = Counter(dict.fromkeys(("buffer", "unreadable", "refused"), 0))
-        self.values: Counter[str] = Counter(dict.fromkeys(("gaps", "cut_lines", "store_errors"), 0))
+        self.values: Counter[str] = Counter(dict.fromkeys(("gaps", "cut_lines", "left_out_fields", "store_errors"), 0))
         self.held_bytes = 0
         """Bytes of files that the engine has removed and the store has not got."""
         self.caught_up = self.alive = time.monotonic()
+        self.first_read = True
+        """Until all that was there at the start is in the store."""
         self._shown: set[tuple[str, str]] = set()
 
     def known(self, part: str) -> None:
@@ -38,6 +40,7 @@ class LogCounts:
         rows += [(f"{name}_total", "", count) for name, count in self.values.items()]
         rows += [("held_bytes", "", self.held_bytes)]
         rows += [("behind_seconds", "", round(time.monotonic() - self.caught_up))]
+        rows += [("first_read", "", int(self.first_read))]
         lines, named = list[str](), set[str]()
         for name, labels, count in rows:
             counter = name.endswith("_total")

@@ -80,6 +80,8 @@ class LogSource:
     safe: Place | None = None
     """From where on a later run reads: before the first piece of an unfinished line."""
     quiet_since: float = 0.0
+    history: bool = False
+    """Whether it has lines from before this program's start, of which nobody knows whether they were read."""
 
     @property
     def unread(self) -> list[LogFile]:
@@ -124,15 +126,15 @@ class LogSource:
     def resume(self, place: Place) -> bool:
         """Go on where an earlier run ended. Return False where that is unknown: then all files are read.
 
-        The file is gone and all that are left are newer, or a power cut took its end and it has new lines since.
+        The file is gone and all that are left are newer, or a power cut took its end: what is there now may be new.
         """
         for number, file in enumerate(self.files):
             if file.inode == place.inode and file.fingerprint() == place.first:
                 # The engine does not sync its files, so a power cut can take an end that the store has.
                 size = os.fstat(file.descriptor).st_size
-                if 0 < place.offset <= size and os.pread(file.descriptor, 1, place.offset - 1) != b"\n":
+                if size < place.offset or (place.offset and os.pread(file.descriptor, 1, place.offset - 1) != b"\n"):
                     return False
-                file.offset = min(place.offset, size)
+                file.offset = place.offset
                 for earlier in self.files[:number]:
                     earlier.done = True
                 return True

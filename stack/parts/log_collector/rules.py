@@ -16,6 +16,8 @@ from stack.spec.service import ServiceSpec
 BEHIND = "log_collector_behind_seconds"
 BEHIND_SECONDS = 300
 DROPPED, GAPS, MATCHES = "log_collector_dropped_lines_total", "log_collector_gaps_total", "log_collector_matches_total"
+FIRST_READ = "max(log_collector_first_read) * (sum(increase(log_collector_lines_total[2m])) > bool 0)"
+"""1 while the store takes what was there before the collector's start: at its first start, 30 MB of each container."""
 
 alert = partial(Alert, service=PART, dashboard="samokoder-monitoring")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from stack.monitoring.alerts import Alert, Group, Text
-from stack.parts.logs.spec import FREE_MIB, PART
+from stack.parts.logs.spec import PART, free_mib
 from stack.settings.environment import Environment
 from stack.settings.types import bytes_of
 from stack.spec.service import ServiceSpec
@@ -23,7 +23,7 @@ alert = partial(Alert, service=PART, dashboard="samokoder-monitoring")
 
 def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
     """Return the rules: none where the logs are not collected."""
-    return Group(name="logs", rules=[] if PART in environment.absent else [_full(), _short(environment)])
+    return Group(name="logs", rules=[] if PART in environment.absent else [_full(environment), _short(environment)])
 
 
 def kept(environment: Environment) -> str:
@@ -31,7 +31,8 @@ def kept(environment: Environment) -> str:
     return f"{DATA} / {bytes_of(environment.settings.logs.retention_size)}"
 
 
-def _full() -> Alert:
+def _full(environment: Environment) -> Alert:
+    free = free_mib(environment)
     return alert(
         name="LogStoreFull",
         expression=f"{READ_ONLY} == 1",
@@ -39,9 +40,9 @@ def _full() -> Alert:
         severity="warning",
         summary=Text(en="VictoriaLogs takes no lines any more", ru="VictoriaLogs больше не принимает строки"),
         description=Text(
-            en=f"Less than {FREE_MIB} MiB of its disk are free. "
+            en=f"Less than {free} MiB of its disk are free. "
             "New lines wait in the collector's buffer, then they are dropped.",
-            ru=f"На диске осталось меньше {FREE_MIB} МиБ. Новые строки ждут в буфере сборщика, потом теряются.",
+            ru=f"На диске осталось меньше {free} МиБ. Новые строки ждут в буфере сборщика, потом теряются.",
         ),
     )
 

@@ -13,6 +13,8 @@ PART = "logs"
 PORT = 9428
 PAGE = "/select/vmui/"
 FREE_MIB = 1024
+"""What is left of the disk to the others at least: as much as PostgreSQL's max_wal_size."""
+_RANDOM = "/proc/sys/kernel/random/uuid"
 _VOLUME = "/var/tmp"  # noqa: S108 - a path in the container, where a volume lies
 
 
@@ -32,14 +34,15 @@ def spec(environment: Environment) -> ServiceSpec:
             f"-httpListenAddr=:{PORT}",
             f"-retentionPeriod={settings.retention_time}",
             f"-retention.maxDiskSpaceUsageBytes={settings.retention_size}",
-            # It keeps the last two days whatever they take, and shares its disk with PostgreSQL: by default it stops at
-            # 10 MB, when nothing else can write any more.
-            f"-storage.minFreeDiskSpaceBytes={FREE_MIB}MiB",
+            # It keeps the last two days whatever they take: by default it stops at 10 MB, when nothing else can write.
+            f"-storage.minFreeDiskSpaceBytes={free_mib(environment)}MiB",
             # The collector cuts lines so that they stay below this; the default is a quarter of it.
             "-insert.maxLineSizeBytes=1MiB",
             # By default its answers allow every web page that a person has open to read the logs.
             "-http.disableCORS",
             f"-memory.allowedBytes={settings.memory_mib // 3}MiB",
+            # Nobody here detaches, copies or merges stored days: that takes a key, and each look finds another one.
+            *(f"-{key}=file://{_RANDOM}" for key in ("partitionManageAuthKey", "forceMergeAuthKey")),
             *(_guard(password) if password else ()),
         ),
         # Go frees memory before it reaches this; otherwise it may keep twice what is in use.
@@ -56,6 +59,12 @@ def spec(environment: Environment) -> ServiceSpec:
         web_password=password,
         open_files=16384,
     )
+
+
+def free_mib(environment: Environment) -> int:
+    """Return how much of its disk it leaves to the others: PostgreSQL's log grows while the backup server is away."""
+    own = environment.physical_backups and not environment.managed_database
+    return FREE_MIB + (environment.settings.backup.max_slot_wal_mib if own else 0)
 
 
 def _guard(password: str) -> tuple[str, str]:

@@ -29,7 +29,7 @@ def _store() -> Iterator[Case]:
         minute=5,
         labels=OF_STORE | {"severity": "warning"},
         summary="VictoriaLogs takes no lines any more",
-        description="Less than 1024 MiB of its disk are free. New lines wait in the collector's buffer, then they are "
+        description="Less than 5120 MiB of its disk are free. New lines wait in the collector's buffer, then they are "
         "dropped.",
     )
     data = f'vl_data_size_bytes{{{STORE},type="storage"}}'

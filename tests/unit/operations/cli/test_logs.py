@@ -267,3 +267,13 @@ def test_a_part_with_replicas_is_all_of_them_and_no_part_is_all_parts() -> None:
     for part in ("api", ""):
         with pytest.raises(ProjectError, match=re.escape("staging is not up: make up")):
             known.containers_of(client, there, part)
+
+
+@pytest.mark.parametrize(("words", "limit"), [(["--tail", "0"], 0), (["--tail", "7"], 7), ([], logs.SEARCHED)])
+def test_a_search_shows_as_many_lines_as_are_wanted(
+    words: list[str], limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(logs, "_searched", lambda *_, limit, **_more: asked.append(limit))
+    assert CliRunner().invoke(command.app, ["logs", "--search", "x", *words]).exit_code == 0
+    assert asked == [limit]

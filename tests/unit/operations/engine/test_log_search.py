@@ -28,7 +28,7 @@ def store(status: int = 200, *rows: dict[str, str], text: str = "") -> Iterator[
         def do_POST(self) -> None:
             form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
             asked.append(({name: values[0] for name, values in form.items()}, self.headers["Authorization"]))
-            answer = (text or "".join(json.dumps(row) + "\n" for row in rows)).encode()
+            answer = (text or "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
@@ -67,6 +67,28 @@ def test_lines_come_in_the_order_of_time_with_the_part_that_wrote_them() -> None
     with store(200, *rows) as (url, _):
         found = search(OURS, url, "x", limit=7, password=lambda: "p")
     assert [(line.part, line.text) for line in found] == [("worker", "first"), ("api-2", "second")]
+
+
+def test_no_lines_are_asked_for_where_none_are_wanted() -> None:
+    with store(200, {"_time": "2026-11-23T10:00:01Z", "_msg": "x", "part": "api"}) as (url, asked):
+        assert search(OURS, url, "x", limit=0, password=lambda: "p") == []
+    assert asked == [], "to VictoriaLogs 0 is no limit"
+
+
+def test_a_moment_of_which_the_store_leaves_out_zeros_comes_in_its_place() -> None:
+    moments = ("01.12Z", "01.5Z", "01Z", "01.123456789Z")
+    rows = [{"_time": f"2026-11-23T10:00:{moment}", "_msg": moment, "part": "api"} for moment in moments]
+    with store(200, *rows) as (url, _):
+        found = search(OURS, url, "x", limit=7, password=lambda: "p")
+    assert [line.text for line in found] == ["01Z", "01.12Z", "01.123456789Z", "01.5Z"]
+    assert found[0].at == "2026-11-23T10:00:01.000000000Z", "as the engine writes it"
+
+
+def test_a_line_may_have_characters_that_end_lines_elsewhere() -> None:
+    text = "a\u2028b\u2029c\u0085d"
+    with store(200, {"_time": "2026-11-23T10:00:01Z", "_msg": text, "part": "api"}) as (url, _):
+        (line,) = search(OURS, url, "x", limit=7, password=lambda: "p")
+    assert line.text == text
 
 
 def test_words_that_the_store_does_not_understand_are_told_with_how_to_write_them() -> None:

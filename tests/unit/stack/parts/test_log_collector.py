@@ -9,7 +9,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
+from stack.parts.log_collector import __main__ as program
 from stack.parts.log_collector import collector as module
 from stack.parts.log_collector.__main__ import sender, served
 from stack.parts.log_collector.collector import Collector, RefusedError
@@ -132,6 +134,11 @@ def is_open(path: Path) -> bool:
     return any(link.resolve() == path.resolve() for link in Path("/proc/self/fd").iterdir())
 
 
+def ago(seconds: float) -> str:
+    """Return a moment as the engine writes it."""
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%f789Z")
+
+
 def until(true: Any, seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while not true():
@@ -185,6 +192,24 @@ def test_the_applications_json_becomes_fields_that_can_take_no_name_of_ours(engi
     assert json.loads(row["_msg"]) == said, "the whole line can be searched"
     assert (row["level"], row["event"], row["request.id"]) == ("error", "paid", "7")
     assert (row["part"], row["_time"]) == ("worker", MOMENT), "who takes the application over names no other part"
+
+
+def test_names_that_never_end_take_no_memory_of_the_store_and_hide_no_level(engine: Engine) -> None:
+    container = engine.container(part="api-1")
+    for line in range(100):
+        container.write(json.dumps({f"k{line}_{number}": "x" for number in range(32)}))
+    container.write(json.dumps({"level": "error", "event": "paid", "new": "a", "k0_0": "b"}))
+    engine.container("b" * 64, "worker").write('{"own": "1"}')
+    engine.turn()
+    names = {name for row in engine.store.rows for name in row if name.startswith("k")}
+    assert len(names) == 300, "VictoriaLogs has every name of the newest lines in memory"
+    (last,) = [row for row in engine.store.rows if row.get("event") == "paid"]
+    assert (last["level"], last["k0_0"], "new" in last) == ("error", "b", False)
+    assert '"new": "a"' in last["_msg"], "the text has it all the same"
+    assert [row["own"] for row in engine.store.rows if row["part"] == "worker"] == ["1"], (
+        "each part has names of its own"
+    )
+    assert engine.collector.counts.values["left_out_fields"] == 100 * 32 - 300 + 1
 
 
 def test_a_line_of_a_mebibyte_is_cut_once_and_counted(engine: Engine) -> None:
@@ -366,17 +391,19 @@ def test_nothing_is_lost_while_the_store_hangs(engine: Engine, monkeypatch: pyte
     assert engine.turn() == ["before", "meanwhile"]
 
 
-def test_after_a_power_cut_that_took_the_end_of_a_file_no_line_comes_twice(engine: Engine) -> None:
+def test_after_a_power_cut_that_took_more_than_was_written_since_no_line_is_passed_over(engine: Engine) -> None:
     container = engine.container()
     container.write("whole")
     size = container.log.stat().st_size
-    container.write("lost with the power")
+    for number in range(20):
+        container.write(f"lost with the power {number}")
     engine.turn()
-    os.truncate(container.log, size + 7)
-    engine.started()
-    engine.turn()
+    os.truncate(container.log, size)
     container.write("after")
-    assert engine.turn() == ["whole", "lost with the power", "after"]
+    engine.store.rows.clear()
+    engine.started()
+    assert engine.turn() == ["whole", "after"], "a line that comes twice is better than one that never comes"
+    assert engine.collector.counts.values["gaps"] == 1
 
 
 def test_after_a_power_cut_no_later_line_is_taken_for_one_that_was_sent(engine: Engine) -> None:
@@ -496,6 +523,19 @@ def test_a_container_that_writes_without_end_holds_no_other_one_back(engine: Eng
     assert "quiet" in engine.store.texts
 
 
+def test_that_the_lines_of_before_are_still_read_is_told(engine: Engine) -> None:
+    container = engine.container()
+    line = json.dumps({"log": "long ago\n", "stream": "stdout", "time": MOMENT}).encode() + b"\n"
+    container.raw(line * 5_000)
+    engine.collector.turn()
+    assert "log_collector_first_read 1\n" in engine.collector.counts.text()
+    engine.turn()
+    assert "log_collector_first_read 0\n" in engine.collector.counts.text()
+    container.raw(line * 5_000)
+    engine.collector.turn()
+    assert "log_collector_first_read 0\n" in engine.collector.counts.text(), "these are new"
+
+
 def test_no_token_of_telegram_is_ever_sent(engine: Engine) -> None:
     engine.container(part="alertmanager").write('{"err": "Post https://api.telegram.org/bot12345:AA-b_c/sendMessage"}')
     engine.turn()
@@ -524,6 +564,24 @@ def test_the_variables_of_no_container_are_sent(engine: Engine) -> None:
         ("postgres", "2026-11-23 10:05:00 UTC [7] app@db FATAL:  the database system is starting up", []),
         ("postgres", "2026-11-23 10:05:00 UTC [7] app@db LOG:  statement: select ' FATAL:  '", []),
         ("worker", "2026-11-23 10:05:00 UTC [7] FATAL:  a lie", []),
+        ("postgres", "2026-11-23 10:05:00.123 GMT [7] PANIC:  could not write to file", ["panic"]),
+        (
+            "postgres",
+            '2026-11-23 10:05:00 UTC [7] app@a b FATAL:  password authentication failed for user "a"',
+            ["login"],
+        ),
+        ("postgres", 'b FATAL:  password authentication failed for user "app"', ["login"]),
+        ("postgres", '2026-11-23 10:05:00 UTC [7] a@b FATAL:  no pg_hba.conf entry for host "10.0.0.1"', ["login"]),
+        (
+            "postgres",
+            '2026-11-23 10:05:00 UTC [7] app@x PANIC:  q FATAL:  password authentication failed for user "app"',
+            ["login"],
+        ),
+        ("postgres", '2026-11-23 10:05:00 UTC [7] app@x PANIC:  q FATAL:  database "x PANIC:  q" does not exist', []),
+        ("postgres", "2026-11-23 10:05:00 UTC [7] x PANIC:  q@app FATAL:  too many connections", []),
+        ("postgres", "\t[1] PANIC:  forged", []),
+        ("postgres", "\t2026-11-23 10:05:00.1 UTC [7] PANIC:  forged", []),
+        ("postgres", "2026-11-23 10:05:00.1 UTC [7] app@db ERROR:  [1] PANIC:  forged", []),
     ],
 )
 def test_kinds_of_trouble_are_read_from_lines(part: str, text: str, kinds: list[str]) -> None:
@@ -533,13 +591,35 @@ def test_kinds_of_trouble_are_read_from_lines(part: str, text: str, kinds: list[
 
 def test_each_series_begins_with_nothing_so_that_the_first_trouble_is_seen(engine: Engine) -> None:
     container = engine.container(part="postgres")
-    container.write("2026-11-23 10:05:00.1 UTC [7] PANIC:  could not write")
+    container.write("2026-11-23 10:05:00.1 UTC [7] PANIC:  could not write", moment=ago(5))
     engine.turn()
     panics = 'log_collector_matches_total{part="postgres",kind="panic"}'
     first, second = engine.collector.counts.text(), engine.collector.counts.text()
     assert f"{panics} 0\n" in first, "Prometheus sees no increase in a first value"
     assert f"{panics} 1\n" in second
     assert 'log_collector_lines_total{part="postgres"} 1\n' in second
+
+
+def test_trouble_of_long_ago_that_a_first_start_finds_wakes_nobody(engine: Engine) -> None:
+    container, panic = engine.container(part="postgres"), "2026-11-23 10:05:00.1 UTC [7] PANIC:  could not write"
+    for seconds in (5_000_000, 3_600, 60):
+        container.write(panic, moment=ago(seconds))
+    assert len(engine.turn()) == 3, "all can be searched"
+    assert engine.collector.counts.matches["postgres", "panic"] == 1, "one came within ten minutes"
+    # The clock may be set back after the start: what comes next is new, whatever it says.
+    container.write(panic, moment=ago(5_000_000))
+    engine.turn()
+    engine.container("b" * 64, "postgres").write(panic, moment=ago(5_000_000))
+    engine.turn()
+    assert engine.collector.counts.matches["postgres", "panic"] == 3
+    container.write(panic, moment=ago(3_600))
+    engine.started()
+    engine.turn()
+    assert engine.collector.counts.matches["postgres", "panic"] == 1, "nobody was told while the collector was down"
+    engine.positions.write_text("{")
+    engine.started()
+    engine.turn()
+    assert engine.collector.counts.matches["postgres", "panic"] == 1, "the one of a minute ago"
 
 
 def test_what_each_start_finds_lost_is_an_increase_for_prometheus(engine: Engine) -> None:
@@ -592,18 +672,41 @@ def test_a_wrong_password_or_a_full_store_is_waited_for_and_a_bad_batch_is_not(
         sender(address, "", None)(b"{}\n")
 
 
-def test_connections_that_ask_nothing_take_no_memory_each_and_hold_up_no_scrape() -> None:
-    counts = LogCounts()
-    with served(counts, 0) as server, ExitStack() as idle:
-        before = threading.active_count()
-        for _ in range(3):
+def test_connections_that_ask_nothing_take_no_memory_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "_ASKED_SECONDS", 0.5)
+    before = threading.active_count()
+    with served(LogCounts(), 0) as server, ExitStack() as idle:
+        for _ in range(12):
             idle.enter_context(socket.create_connection(("127.0.0.1", server.server_port)))
-        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
-        connection.request("GET", "/health")
-        assert connection.getresponse().status == 200
-        assert threading.active_count() == before, "who took the application over makes thousands of them"
-        connection.close()
+        time.sleep(0.3)
+        # The server, and for each connection that is answered one thread and one that ends it.
+        assert threading.active_count() <= before + 1 + 2 * 4, "who took the application over makes thousands of them"
         server.shutdown()
+
+
+def test_connections_that_never_end_hold_up_no_scrape_and_raise_no_alert(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "_ASKED_SECONDS", 0.5)
+    over = threading.Event()
+
+    def drips(connection: socket.socket) -> None:
+        with suppress(OSError):
+            while not over.wait(0.1):
+                connection.sendall(b"a")
+
+    with served(LogCounts(), 0) as server, ExitStack() as slow:
+        for _ in range(4):
+            connection = slow.enter_context(socket.create_connection(("127.0.0.1", server.server_port)))
+            threading.Thread(target=drips, args=[connection], daemon=True).start()
+        time.sleep(0.2)
+        asked = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=5)
+        asked.request("GET", "/metrics")
+        assert asked.getresponse().status == 200
+        asked.close()
+        over.set()
+        server.shutdown()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_the_health_of_a_collector_that_hangs_is_bad() -> None:

@@ -162,6 +162,7 @@ class World:
             ]
             world.groups.append({"name": each["name"], "rules": loaded})
         world.series["log_collector_behind_seconds"] = [({}, 1.0)]
+        world.series["log_collector_first_read"] = [({}, 0.0)]
         world.series["backup_last_exit_code"] = [({}, 0.0)]
         for kind in backup.kinds(environment):
             world.series[f'kind="{kind}"'] = [({}, 1800.0)]
@@ -433,6 +434,17 @@ def test_logs_that_do_not_reach_their_store_are_a_failure() -> None:
     assert found["logs"].why.startswith("no line of this environment was stored within a day: ")
     found = fails(lambda world: world.series.update(log_collector_behind_seconds=[({}, 400.0)]), "logs")
     assert found["logs"].why.startswith("new lines have not been stored for 400 s: ")
+
+
+def test_a_first_deploy_does_not_go_back_while_the_collector_reads_what_was_there_before() -> None:
+    world = World.whole(environment())
+    world.series["log_collector_behind_seconds"] = [({}, 400.0)]
+    world.series["log_collector_first_read"] = [({}, 1.0)]
+    found = findings(world)["logs"]
+    assert (found.verdict, found.why) == (
+        Verdict.NOT_AVAILABLE,
+        "the collector still reads what was there before it; 700 lines are stored",
+    )
 
 
 def test_without_logs_nothing_is_asked_of_them() -> None:
