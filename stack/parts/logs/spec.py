@@ -51,7 +51,8 @@ def spec(environment: Environment) -> ServiceSpec:
         # A new volume gets owner and mode of the folder that it is mounted on, and this image has only this one that
         # every user can write to: 1777, from Alpine's alpine-baselayout.
         data=DataVolume(name=PART, path=_VOLUME),
-        publish=Publish.of(settings, PORT, "/health"),
+        # Its health answers without a password too, so it could not tell that the page has lost its own.
+        publish=Publish.of(settings, PORT, "/"),
         # It asks for no password here.
         health_command=health.wget(PORT, "/health"),
         networks=(NetworkName.PUBLISHED, NetworkName.MONITORING),
