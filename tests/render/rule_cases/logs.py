@@ -15,12 +15,14 @@ OF_COLLECTOR = {"job": "log-collector", "service": "log-collector", "severity": 
 
 def cases(environment: Environment) -> Iterator[Case]:
     """Yield the cases."""
-    yield from _store()
+    yield from _store(environment)
     yield from _collector()
     yield from _told()
 
 
-def _store() -> Iterator[Case]:
+def _store(environment: Environment) -> Iterator[Case]:
+    # With PostgreSQL of our own, what its log may grow to while the backup server is away.
+    free = 1024 if environment.managed_database else 5120
     read_only = f'vl_storage_is_read_only{{{STORE},path="/var/tmp/logs"}}'
     yield from pair(
         "LogStoreFull",
@@ -29,8 +31,8 @@ def _store() -> Iterator[Case]:
         minute=5,
         labels=OF_STORE | {"severity": "warning"},
         summary="VictoriaLogs takes no lines any more",
-        description="Less than 5120 MiB of its disk are free. New lines wait in the collector's buffer, then they are "
-        "dropped.",
+        description=f"Less than {free} MiB of its disk are free. New lines wait in the collector's buffer, then they "
+        "are dropped.",
     )
     data = f'vl_data_size_bytes{{{STORE},type="storage"}}'
     index = f'vl_data_size_bytes{{{STORE},type="indexdb"}}'
