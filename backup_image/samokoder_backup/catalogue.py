@@ -149,9 +149,7 @@ def _pauses(server: Path, *, wait: bool = True) -> tuple[list[tuple[datetime, da
         left = [(int(each[1]) / 1e6, int(each[2]) / 1e6) for each in map(_LEFT.fullmatch, _names(server)) if each]
         with contextlib.suppress(FileNotFoundError):
             left += _checked(notes.text(path, wait=wait))
-        return [
-            (datetime.fromtimestamp(each, UTC), datetime.fromtimestamp(end, UTC)) for each, end in sorted(left)
-        ], None
+        return _times(left), None
     except _UNREADABLE as error:
         until = datetime.now(UTC)
         with contextlib.suppress(OSError):  # its folder cannot be looked into either

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -12,11 +11,10 @@ import httpx
 from operations.clone import typed
 from operations.engine.log_lines import Line
 from operations.errors import ProjectError
+from stack.common.names import service_of
 from stack.monitoring import access
 from stack.settings.environment import Environment
 from stack.settings.keys import key_of
-
-_REPLICA = re.compile(r"(.+)-(\d+)")
 
 
 def search(
@@ -75,8 +73,8 @@ def off(environment: Environment) -> str:
 def _stream(environment: Environment, part: str) -> str:
     labels = {"environment": environment.name}
     if part:
-        replica = _REPLICA.fullmatch(part)
-        labels |= {"part": replica[1], "replica": replica[2]} if replica else {"part": part}
+        service, replica = service_of(part)
+        labels |= {"part": service} | ({"replica": replica} if replica else {})
     return "{" + ",".join(f"{name}={json.dumps(value)}" for name, value in labels.items()) + "}"
 
 

@@ -92,10 +92,15 @@ def of_new(environment: Environment, client: docker.DockerClient) -> int | None:
         return None
     if there := found(environment, client):
         return min((size for size in there.values() if _is_smaller(size)), default=None)
-    # Of another host's engine the settings are not read, so its uplink decides (docs/faq.md).
-    if settings.docker_host.startswith("unix://") and engine_writes.gives_mtu_here():
-        return None
-    return of_uplink(uplink(settings.docker_host))
+    return None if engine_gives(settings.docker_host) else of_uplink(uplink(settings.docker_host))
+
+
+def engine_gives(docker_host: str) -> bool:
+    """Tell whether an engine's own settings give new networks their packet.
+
+    Those of another host's engine are not read, so its uplink decides (docs/faq.md).
+    """
+    return docker_host.startswith("unix://") and engine_writes.gives_mtu_here()
 
 
 def of_uplink(way: Uplink | None) -> int | None:

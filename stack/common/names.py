@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
 PROJECT = "samokoder"
@@ -33,6 +34,12 @@ LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0
 """Upper bounds of the API's histogram of durations, in seconds."""
 APPLICATION_USER = "10001:10001"
 """uid:gid of the API and the worker; this user owns the files that they share."""
+
+
+def service_of(part: str) -> tuple[str, str]:
+    """Return a part's service and the number of its replica, empty for none: `api-1` is `api` and `1`."""
+    replica = re.fullmatch(r"(.+)-(\d+)", part)
+    return (replica[1], replica[2]) if replica else (part, "")
 
 
 def typed(environment: str, words: str) -> str:

@@ -523,6 +523,12 @@ def told(
     return reached.refuse_another(base, moment, stop, scratch, last="", end=home.now, managed=False)
 
 
+def parted(stamps: list[datetime], moment: datetime) -> tuple[list[datetime], list[datetime]]:
+    """Return the stamps on both sides of where recovery to a moment stops: at the first later one."""
+    split = next(number for number, each in enumerate(stamps) if each > moment)
+    return stamps[:split], stamps[split:]
+
+
 def by_the_minute(start: datetime, minutes: float) -> list[datetime]:
     """Stamps as of a heartbeat's changes."""
     return [start + timedelta(seconds=20 * each) for each in range(int(minutes * 3))]
@@ -550,8 +556,7 @@ def test_a_moment_that_a_clock_reaches_while_it_is_behind_is_no_silent_newer_sta
         told(home, monkeypatch, moment, before, after)
     later = cut + timedelta(hours=3)
     whole = [*right, *behind, *after[-240 * 3 :]]
-    split = next(number for number, each in enumerate(whole) if each > later)
-    assert "a clock was wrong then" in told(home, monkeypatch, later, whole[:split], whole[split:]), "it was set"
+    assert "a clock was wrong then" in told(home, monkeypatch, later, *parted(whole, later)), "it was set"
 
 
 @pytest.mark.parametrize("earlier", ["one that was larger", "none"])
@@ -572,10 +577,10 @@ def test_no_earlier_step_back_hides_the_one_after_which_a_clock_is_behind(
     for part in parts:
         stamps += by_the_minute(cut - part, 0.34 if part != parts[-1] else 30)
     moment = cut + timedelta(minutes=5)
-    split = next(number for number, each in enumerate(stamps) if each > moment)
-    after = [*stamps[split:], *by_the_minute(stamps[-1] + parts[-1] + timedelta(seconds=20), 360)]
+    before, after = parted(stamps, moment)
+    after += by_the_minute(stamps[-1] + parts[-1] + timedelta(seconds=20), 360)
     with pytest.raises(CannotError, match="a newer state"):
-        told(home, monkeypatch, moment, stamps[:split], after)
+        told(home, monkeypatch, moment, before, after)
 
 
 def test_a_clock_that_is_behind_may_have_been_set_since_the_last_change(
@@ -588,9 +593,8 @@ def test_a_clock_that_is_behind_may_have_been_set_since_the_last_change(
     stamps = [*by_the_minute(start, 120), *by_the_minute(start + timedelta(minutes=90), 210)]
     assert timedelta(minutes=59) < home.now - stamps[-1] < timedelta(minutes=61)
     moment = start + timedelta(minutes=140)
-    split = next(number for number, each in enumerate(stamps) if each > moment)
     with pytest.raises(CannotError, match="a newer state"):
-        told(home, monkeypatch, moment, stamps[:split], stamps[split:])
+        told(home, monkeypatch, moment, *parted(stamps, moment))
 
 
 @pytest.mark.parametrize("written", ["before the base backup", "after a clock was set back", "not known"])
@@ -638,8 +642,7 @@ def test_a_moment_after_a_clock_that_was_ahead_and_set_is_reached_and_the_step_i
     home.base(start)
     home.wal(2, home.ago(minutes=1))
     stamps = [*by_the_minute(start + timedelta(hours=1), 30), *by_the_minute(start + timedelta(minutes=30), 510)]
-    split = next(number for number, each in enumerate(stamps) if each > home.ago(hours=5))
-    said = told(home, monkeypatch, home.ago(hours=5), stamps[:split], stamps[split:])
+    said = told(home, monkeypatch, home.ago(hours=5), *parted(stamps, home.ago(hours=5)))
     assert "step back by 0:59:40" in said
 
 

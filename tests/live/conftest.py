@@ -30,7 +30,7 @@ from stack.settings.environment import Environment
 from stack.settings.part import Published
 from tests.live.notifications import NAME, stand_in
 from tests.live.traffic import Traffic
-from tests.small_disk import small_disk
+from tests.small_disk import small_disk_of_root
 
 sys.path.insert(0, str(ROOT / "reference_app"))  # the application is no package of this project
 
@@ -262,10 +262,7 @@ def everything_that_notifies() -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="session")
 def alerted_disk() -> Iterator[Path | None]:
     """A small file system of its own, mounted before `alerting` is up, where node_exporter (nobody) may go."""
-    if os.geteuid() != 0:
-        yield None  # the test that needs it says so
-        return
-    with small_disk(64) as mounted:
+    with small_disk_of_root(64) as mounted:
         yield mounted
 
 

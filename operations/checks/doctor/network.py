@@ -14,8 +14,8 @@ from operations.network.filter_rules import SIX
 def judge_mtu(asked: EnvironmentAsked) -> str:
     """Compare the largest packet of the networks with the uplink's."""
     networks = mtu.found(asked.environment, asked.engine().client)
-    decides = asked.host.startswith("unix://") and engine_writes.gives_mtu_here()
-    return mtu.judge(asked.environment, networks, mtu.Uplink.parse(asked.facts().values), engine_decides=decides)
+    uplink = mtu.Uplink.parse(asked.facts().values)
+    return mtu.judge(asked.environment, networks, uplink, engine_decides=mtu.engine_gives(asked.host))
 
 
 def judge_ipv6(asked: EnvironmentAsked) -> str:

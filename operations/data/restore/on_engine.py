@@ -26,6 +26,7 @@ from operations.errors import ProjectError
 from operations.workspace import pulumi_state
 from operations.workspace.workspace import Workspace
 from stack.common.names import APPLICATION_USER, PART_LABEL, PROJECT, NetworkName
+from stack.parts.backup.spec import OFFSITE_FILES
 from stack.parts.redis import spec as redis
 from stack.settings.environment import Environment
 from stack.settings.part import PartSettings
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 
 _RECEIVES_SECONDS = 60
 _FILES = "/etc/samokoder"
-_KEYS = "backup_encryption_key", "s3AccessKeyId", "s3SecretAccessKey"
-"""Secrets that the off-site copy is read with."""
 
 
 @contextmanager
@@ -57,9 +56,9 @@ def engine_of(environment: Environment, workspace: Workspace, up: Up = never) ->
     def keys() -> dict[str, str]:
         run = workspace.open()
         known = {key.removeprefix(f"{PROJECT}:"): str(each["value"]) for key, each in run.configuration().items()}
-        found = {name: known.get(GENERATED[name].configured if name in GENERATED else name, "") for name in _KEYS}
-        if not found[_KEYS[0]]:
-            found[_KEYS[0]] = run.secrets().get(label(_KEYS[0]), "")
+        found = {name: known.get(_configured(name), "") for name in OFFSITE_FILES.values()}
+        for name in GENERATED.keys() & found.keys():
+            found[name] = found[name] or run.secrets().get(label(name), "")
         return found
 
     client = workspace.client(timeout=backups.ANSWER_SECONDS)
@@ -306,14 +305,17 @@ class EngineRestore:
     def _give_keys(self, drill: Container, container: Container) -> None:
         """Put the drill's settings and the keys of the off-site copy into a container that has not started yet."""
         found = self.keys()
-        if missing := [GENERATED[each].configured if each in GENERATED else each for each in _KEYS if not found[each]]:
+        if missing := [_configured(each) for each in sorted(OFFSITE_FILES.values()) if not found[each]]:
             raise ProjectError(
                 f"The off-site copy cannot be read without {', '.join(f'{PROJECT}:{each}' for each in missing)}: set "
                 "it as on the machine that made the copy, then this."
             )
         settings, _ = drill.get_archive(f"{_FILES}/backup.json")
         container.put_archive(_FILES, b"".join(settings))
-        names = "encryption_key", "offsite_access_key_id", "offsite_secret_access_key"
-        each = (Entry(name, found[key].encode(), mode=0o444) for name, key in zip(names, _KEYS, strict=True))
-        with tar_of(each) as archive:
+        with tar_of(Entry(name, found[key].encode(), mode=0o444) for name, key in OFFSITE_FILES.items()) as archive:
             container.put_archive(_FILES, archive.read())
+
+
+def _configured(secret: str) -> str:
+    """Return the setting that gives a secret."""
+    return GENERATED[secret].configured if secret in GENERATED else secret

@@ -26,6 +26,12 @@ PORT = 9188
 DATA = DataVolume(name="backup", path="/backups")
 SCRATCH = DataVolume(name="drill", path="/drill")
 """Volume of the part `drill`, in which the backup server reads the drill's results."""
+OFFSITE_FILES = {
+    "offsite_access_key_id": "s3AccessKeyId",
+    "offsite_secret_access_key": "s3SecretAccessKey",
+    "encryption_key": "backup_encryption_key",
+}
+"""Each file that the off-site copy is read with, and the secret that is in it."""
 WORKSPACE = "workspace"
 """Name of the part that serves copies of the workspace."""
 WORKSPACE_PORT = 9189
@@ -91,11 +97,7 @@ def files(environment: Environment) -> Files:
     password, authority = secret_file("postgres_backup"), environment.database_ca
     if environment.managed_database:
         password = Template(("managedDatabaseUrl",), lambda url: managed.database(url, ca=bool(authority)).password)
-    offsite = {
-        "offsite_access_key_id": secret_file("s3AccessKeyId"),
-        "offsite_secret_access_key": secret_file("s3SecretAccessKey"),
-        "encryption_key": secret_file("backup_encryption_key"),
-    }
+    offsite = {name: secret_file(secret) for name, secret in OFFSITE_FILES.items()}
     return {
         "backup.json": configuration(environment),
         "postgres_password": password,

@@ -19,7 +19,7 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL
+from stack.common.names import ENVIRONMENT_LABEL, PART_LABEL, service_of
 from stack.parts.log_collector.counts import LogCounts
 from stack.parts.log_collector.events import FieldNames, event_of, fields, kinds_of, without_bot_token
 from stack.parts.log_collector.log_files import READ_BYTES, LogSource, Place
@@ -27,7 +27,6 @@ from stack.parts.log_collector.log_files import READ_BYTES, LogSource, Place
 LINE_CHARACTERS = 100_000
 """A longer line is cut. With every character escaped in JSON it stays below the store's limit of a line, 1 MiB."""
 
-_REPLICA = re.compile(r"(.+)-(\d+)")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 _BATCH_BYTES = 2 * 1024 * 1024
 _PIECE_SECONDS = 3.0
@@ -111,9 +110,7 @@ class Collector:
         if environment != self._environment or not isinstance(part, str):
             self._others.add(name)
             return
-        replica = _REPLICA.fullmatch(part)
-        service, number = (replica[1], replica[2]) if replica else (part, "")
-        source = LogSource(name, self._folder / name, service, number)
+        source = LogSource(name, self._folder / name, *service_of(part))
         self.counts.known(source.part)
         source.open()
         place = self._positions.get(name)
