@@ -35,7 +35,22 @@ def go_environment(cache: Path) -> dict[str, str]:
     }
     # Each program is a module of its own: a go.work above the clone must not change what is built.
     fixed = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off", "GOENV": "off"}
-    return {**own, **passed(given, _REACHES_MODULES), **fixed}
+    return {**own, **passed(given, _REACHES_MODULES), **fixed, **_compiler_memory()}
+
+
+def _compiler_memory() -> dict[str, str]:
+    """Let each compiler take memory before it looks for what is garbage, a quarter of its time.
+
+    Two builds run at once, with as many compilers each as there are processors: all of them together may take half of
+    the machine's memory. Where that is too little for one, Go is left to itself.
+    """
+    compilers = 2 * (os.cpu_count() or 1)
+    each = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20 // 2 // compilers
+    return {"GOGC": "off", "GOMEMLIMIT": f"{min(each, 1024)}MiB"} if each >= _LEAST_COMPILER_MIB else {}
+
+
+#: A compiler that needs nearly as much as it may take would look for garbage all the time.
+_LEAST_COMPILER_MIB = 448
 
 
 _REACHES_MODULES = frozenset(

@@ -14,6 +14,9 @@ from offline.errors import OfflineError
 
 SOURCES = Path(__file__).parent / "go"
 
+ADDED = Path(__file__).parent / "added"
+"""What takes the place of what more than one program leaves out."""
+
 # renovate: datasource=github-releases depName=pulumi/pulumi
 _PULUMI_VERSION = "3.259.0"
 
@@ -24,15 +27,16 @@ _PROMETHEUS_VERSION = "github.com/prometheus/common/version"
 class Program:
     """How one folder of `offline/go` becomes executables.
 
-    `version` is the released version that is built, without a "v"; `executables` maps a file name to the Go package it
-    is built from; `stamps` are string variables set at link time, {version} in them being the version; `generate` is a
-    `go run` before the build (its words may hold {source}, the folder of the sources); `files` are further files from a
-    module: name -> (module, path); `tags` are Go build tags; `without` are modules, each with the folders and files in
-    it that are left out: what lies in `added/<module>` takes their place; `pages` is one of these modules, whose web
-    pages are built (`offline/prometheus_pages.py`) and put into the program; `own_page` is one of them too, and its
-    folder that gets our page in `page/` (`offline/alertmanager_page.py`); `after` is the program whose compiled
-    packages this one shares: built at the same time, both would compile them; `seconds` is the processor time of its
-    build once those are compiled, for what is said before and meanwhile (measured on 2026-11-29 on two quiet cores).
+    `version` is the released version that is built, without a "v"; `executables` maps a file name to the Go package
+    it is built from; `stamps` are string variables set at link time, {version} in them being the version;
+    `generate` is a `go run` before the build (its words may hold {source}, the folder of the sources); `files` are
+    further files from a module: name -> (module, path); `tags` are Go build tags; `without` are modules, each with
+    the folders and files in it that are left out: what lies in `added/<module>`, the program's or that of all,
+    takes their place; `pages` is one of these modules, whose web pages are built (`offline/prometheus_pages.py`)
+    and put into the program; `own_page` is one of them too, and its folder that gets our page in `page/`
+    (`offline/alertmanager_page.py`); `after` is the program whose compiled packages this one shares: built at the
+    same time, both would compile them; `seconds` is the processor time of its build once those are compiled, for
+    what is said before and meanwhile (measured on 2026-11-29 on two quiet cores).
     What is not in repr is no part of what is built.
     """
 
@@ -61,6 +65,15 @@ _PROMETHEUS_STAMPS = {
 }
 
 
+#: Amazon's client libraries, for a signature on requests to its cloud.
+_WITHOUT_SIGNATURES = {"github.com/prometheus/sigv4": ("sigv4.go",)}
+
+# A bridge's schema is made without examples; what would fetch and translate them is a third of the bridge's build.
+_WITHOUT_EXAMPLES = {
+    "github.com/hashicorp/go-getter": ("get_gcs.go",),
+    "github.com/pulumi/pulumi-yaml": ("pkg/pulumiyaml",),
+}
+
 _SCHEMA = ("./schema", "schema", "--skip-docs", "--skip-examples", "--out", "{source}")
 
 #: Folder of `offline/go` -> how it is built, in the order in which they start: the long ones first.
@@ -70,10 +83,13 @@ PROGRAMS: Mapping[str, Program] = {
         seconds=360,
         executables={"pulumi": "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"},
         stamps={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": "v{version}"},
-        # `pulumi api` and Google's cloud are two fifths of the build.
+        # `pulumi api` and Google's cloud are two fifths of the build; of the rest, Amazon's logs and the colours of
+        # code in some hundred languages are a twelfth.
         without={
             "github.com/pulumi/pulumi/pkg/v3": (
                 "authhelpers/gcpauth.go",
+                "operations/operations_aws.go",
+                "operations/operations_cloud_aws.go",
                 "operations/operations_gcp.go",
                 *(
                     f"cmd/pulumi/cloud/{name}.go"
@@ -84,6 +100,10 @@ PROGRAMS: Mapping[str, Program] = {
                 ),
             ),
             "gocloud.dev": ("blob/gcsblob", "secrets/gcpkms"),
+            "github.com/alecthomas/chroma": (
+                "lexers/circular",
+                *(f"lexers/{letter}" for letter in "abcdefghijklmnopqrstvwxyz"),
+            ),
         },
     ),
     "prometheus": Program(
@@ -98,12 +118,17 @@ PROGRAMS: Mapping[str, Program] = {
         # The clouds' service discoveries are two thirds of the build; file, static and http need no tag.
         tags=("remove_all_sd", "enable_dns_sd", "enable_moby_sd"),
         # promtool has one of them whatever the tags: that of Kubernetes, half of what is left.
-        # The description of the API, which nobody here reads, is a quarter of the server.
+        # The description of the API, which nobody here reads, is a quarter of the server. Another quarter is what signs
+        # remote writes for three clouds, and a client of Kubernetes that is asked for nothing but its warnings.
         without={
+            **_WITHOUT_SIGNATURES,
+            "k8s.io/client-go": ("rest",),
             "github.com/prometheus/prometheus": (
                 "discovery/kubernetes",
+                "storage/remote/azuread",
+                "storage/remote/googleiam",
                 *(f"web/api/v1/openapi{part}.go" for part in ("", "_examples", "_helpers", "_paths", "_schemas")),
-            )
+            ),
         },
         pages="github.com/prometheus/prometheus",
     ),
@@ -116,8 +141,12 @@ PROGRAMS: Mapping[str, Program] = {
             "amtool": "github.com/prometheus/alertmanager/cmd/amtool",
         },
         stamps=_PROMETHEUS_STAMPS,
-        # Upstream's page is made of Elm packages, which no package registry has.
-        without={"github.com/prometheus/alertmanager": ()},
+        # Upstream's page is made of Elm packages, which no package registry has. What writes events to Kafka and
+        # messages to Amazon's SNS is half of the build; no setting leads there.
+        without={
+            **_WITHOUT_SIGNATURES,
+            "github.com/prometheus/alertmanager": ("eventrecorder/kafka.go", "notify/sns"),
+        },
         own_page=("github.com/prometheus/alertmanager", "ui/app/dist"),
     ),
     "caddy": Program(
@@ -126,6 +155,9 @@ PROGRAMS: Mapping[str, Program] = {
         seconds=105,
         executables={"caddy": "github.com/caddyserver/caddy/v2/cmd/caddy"},
         stamps={"github.com/caddyserver/caddy/v2.CustomVersion": "v{version}"},
+        # The tags are those of upstream's releases: no setting leads to the databases that they leave out.
+        tags=("nobadger", "nomysql", "nopgx"),
+        without={"github.com/smallstep/certificates": ("authority/provisioner/gcp",)},
     ),
     # The newest module version that still holds the Python language host.
     "pulumi-language-python": Program(
@@ -150,10 +182,11 @@ PROGRAMS: Mapping[str, Program] = {
         generate=_SCHEMA,
         # Images are built on the engine alone; building them in Kubernetes is half of what this one adds to the build.
         without={
+            **_WITHOUT_EXAMPLES,
             "github.com/docker/buildx": tuple(
                 f"driver/kubernetes/{name}"
                 for name in ("context", "driver.go", "execconn", "factory.go", "manifest", "podchooser")
-            )
+            ),
         },
         after="pulumi",
     ),
@@ -163,6 +196,7 @@ PROGRAMS: Mapping[str, Program] = {
         seconds=35,
         executables={"pulumi-resource-random": "."},
         generate=_SCHEMA,
+        without=_WITHOUT_EXAMPLES,
         after="pulumi-resource-docker",
     ),
     "cadvisor": Program(

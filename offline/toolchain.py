@@ -26,7 +26,7 @@ from host.progress import Reporter, Task
 from offline import alertmanager_page, prometheus_pages
 from offline.errors import BuildError, OfflineError
 from offline.go_release import ensure_go, found_go, go_environment, go_version
-from offline.programs import PROGRAMS, SOURCES, Program, required_go
+from offline.programs import ADDED, PROGRAMS, SOURCES, Program, required_go
 
 _POLL_SECONDS = 0.2
 
@@ -230,8 +230,9 @@ class _Build:
             else:
                 msg = f"{self.name}: {module} has no {name} any more: see `without` in offline/programs.py"
                 raise BuildError(msg)
-        if (added := source / "added" / module).is_dir():
-            shutil.copytree(added, copy, dirs_exist_ok=True)
+        for added in (ADDED / module, source / "added" / module):
+            if added.is_dir():
+                shutil.copytree(added, copy, dirs_exist_ok=True)
         if self.program.own_page and self.program.own_page[0] == module:
             alertmanager_page.lay(alertmanager_page.page(source / "page"), copy / self.program.own_page[1])
         self._go(["mod", "edit", f"-replace={module}=./{copy.relative_to(source)}"], source, task)
@@ -331,10 +332,11 @@ def failure_text(name: str, words: list[str], code: int, lines: list[str], *, la
 def cache_key(source: Path, program: Program, go_release: str) -> str:
     """Name a build by all that goes into it: sources, go.mod, go.sum, settings, Go version, platform."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in source.rglob("*") if path.is_file()):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(source).as_posix()}\0{len(content)}\0".encode())
-        digest.update(content)
+    for folder in (source, *(ADDED / module for module in program.without)):
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode())
+            digest.update(content)
     # Only what is set: a new kind of setting must not rebuild the programs that do not use it.
     settings = [
         f"{item.name}={value!r}" for item in fields(program) if item.repr and (value := getattr(program, item.name))

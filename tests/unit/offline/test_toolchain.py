@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import stat
@@ -223,6 +224,25 @@ def test_folders_and_files_of_a_module_are_left_out_and_the_module_in_the_cache_
         "what is left of the folder would compile all that it was taken out for"
     )
     assert (big_module / "clients/two.go").exists(), "Go's cache is checked by its sums and shared by all programs"
+
+
+def test_what_more_than_one_program_leaves_out_has_one_file_in_its_place_and_its_text_is_in_the_key_of_those_alone(
+    tmp_path: Path, sources: Path, big_module: Path, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "added/example.org/big/api/rest.go"
+    shared.parent.mkdir(parents=True)
+    shared.write_text("of all")
+    monkeypatch.setattr(toolchain, "ADDED", tmp_path / "added")
+    program = replace(HELLO, without={"example.org/big": ("clients/two.go", "api/rest.go")})
+    keys = [cache_key(sources / "hello", each, "1.26") for each in (program, HELLO)]
+    build(["hello"], cache=tmp_path, progress=reporter, sources=sources, programs={"hello": program})
+    seen = (tmp_path / "path/seen").read_text().splitlines()
+    assert "./api/rest.go" in seen, "the module would not compile"
+    assert seen[-1] == "ours", "what is the program's own is there too"
+    shared.write_text("of all, changed")
+    changed = [cache_key(sources / "hello", each, "1.26") for each in (program, HELLO)]
+    assert changed[0] != keys[0], "an old build would be taken for the new one"
+    assert changed[1] == keys[1], "the others would be built anew for nothing"
 
 
 def test_a_page_lies_in_its_module_in_both_encodings_before_the_module_is_compiled(
@@ -475,6 +495,24 @@ def test_nothing_that_the_user_has_set_changes_what_is_built(tmp_path: Path, mon
         "it is no part of the build's key, so all others would get what this user has built"
     )
     assert environment["GOENV"] == "off", "Go would read the same from the user's file"
+
+
+@pytest.mark.parametrize(
+    ("gibibytes", "processors", "limit"),
+    [(24, 2, "1024MiB"), (4, 2, "512MiB"), (8, 4, "512MiB"), (2, 2, None), (8, 8, None)],
+)
+def test_the_compilers_take_half_of_the_memory_at_most_and_none_gets_too_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gibibytes: int, processors: int, limit: str | None
+) -> None:
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": gibibytes * 2**18}
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    monkeypatch.setenv("GOGC", "10")
+    environment = go_environment(tmp_path)
+    assert environment.get("GOMEMLIMIT") == limit
+    assert environment.get("GOGC") == ("off" if limit else None), (
+        "without a limit one compiler may take gigabytes; with one that is too low it looks for garbage all the time"
+    )
 
 
 @pytest.mark.parametrize(
