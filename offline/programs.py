@@ -36,13 +36,13 @@ class Program:
     and put into the program; `own_page` is one of them too, and its folder that gets our page in `page/`
     (`offline/alertmanager_page.py`); `after` is the program whose compiled packages this one shares: built at the
     same time, both would compile them; `seconds` is the processor time of its build once those are compiled, for
-    what is said before and meanwhile (measured on 2026-11-29 on two quiet cores).
+    what is said before and meanwhile (measured on 2026-12-01 on two cores).
     What is not in repr is no part of what is built.
     """
 
     version: str
     executables: Mapping[str, str]
-    seconds: int = field(default=20, repr=False)
+    seconds: int = field(default=10, repr=False)
     stamps: Mapping[str, str] = field(default_factory=dict)
     generate: tuple[str, ...] = ()
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -80,7 +80,7 @@ _SCHEMA = ("./schema", "schema", "--skip-docs", "--skip-examples", "--out", "{so
 PROGRAMS: Mapping[str, Program] = {
     "pulumi": Program(
         version=_PULUMI_VERSION,
-        seconds=360,
+        seconds=220,
         executables={"pulumi": "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"},
         stamps={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": "v{version}"},
         # `pulumi api` and Google's cloud are two fifths of the build; of the rest, Amazon's logs and the colours of
@@ -109,7 +109,7 @@ PROGRAMS: Mapping[str, Program] = {
     "prometheus": Program(
         # renovate: datasource=github-releases depName=prometheus/prometheus
         version="3.13.4",
-        seconds=200,
+        seconds=75,
         executables={
             "prometheus": "github.com/prometheus/prometheus/cmd/prometheus",
             "promtool": "github.com/prometheus/prometheus/cmd/promtool",
@@ -135,7 +135,7 @@ PROGRAMS: Mapping[str, Program] = {
     "alertmanager": Program(
         # renovate: datasource=github-releases depName=prometheus/alertmanager
         version="0.34.1",
-        seconds=70,
+        seconds=35,
         executables={
             "alertmanager": "github.com/prometheus/alertmanager/cmd/alertmanager",
             "amtool": "github.com/prometheus/alertmanager/cmd/amtool",
@@ -152,7 +152,7 @@ PROGRAMS: Mapping[str, Program] = {
     "caddy": Program(
         # renovate: datasource=github-releases depName=caddyserver/caddy
         version="2.11.4",
-        seconds=105,
+        seconds=95,
         executables={"caddy": "github.com/caddyserver/caddy/v2/cmd/caddy"},
         stamps={"github.com/caddyserver/caddy/v2.CustomVersion": "v{version}"},
         # The tags are those of upstream's releases: no setting leads to the databases that they leave out.
@@ -177,7 +177,7 @@ PROGRAMS: Mapping[str, Program] = {
     "pulumi-resource-docker": Program(
         # renovate: datasource=pypi depName=pulumi-docker
         version="5.2.0",
-        seconds=260,
+        seconds=140,
         executables={"pulumi-resource-docker": "."},
         generate=_SCHEMA,
         # Images are built on the engine alone; building them in Kubernetes is half of what this one adds to the build.
@@ -193,7 +193,7 @@ PROGRAMS: Mapping[str, Program] = {
     "pulumi-resource-random": Program(
         # renovate: datasource=pypi depName=pulumi-random
         version="4.21.4",
-        seconds=35,
+        seconds=20,
         executables={"pulumi-resource-random": "."},
         generate=_SCHEMA,
         without=_WITHOUT_EXAMPLES,
@@ -202,7 +202,7 @@ PROGRAMS: Mapping[str, Program] = {
     "cadvisor": Program(
         # renovate: datasource=github-releases depName=google/cadvisor
         version="0.60.6",
-        seconds=40,
+        seconds=20,
         executables={"cadvisor": "."},
         stamps={"github.com/google/cadvisor/lib/version.Version": "v{version}"},
     ),
@@ -210,7 +210,7 @@ PROGRAMS: Mapping[str, Program] = {
     "victoria_logs": Program(
         # renovate: datasource=go depName=github.com/VictoriaMetrics/VictoriaLogs
         version="1.52.2",
-        seconds=45,
+        seconds=15,
         executables={"victoria-logs-prod": "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs"},
         stamps={"github.com/VictoriaMetrics/VictoriaMetrics/lib/buildinfo.Version": "victoria-logs-v{version}"},
     ),
@@ -223,7 +223,7 @@ PROGRAMS: Mapping[str, Program] = {
     "blackbox_exporter": Program(
         # renovate: datasource=github-releases depName=prometheus/blackbox_exporter
         version="0.28.0",
-        seconds=45,
+        seconds=35,
         executables={"blackbox_exporter": "github.com/prometheus/blackbox_exporter"},
         stamps=_PROMETHEUS_STAMPS,
     ),
