@@ -440,9 +440,12 @@ def test_logs_that_do_not_reach_their_store_are_a_failure() -> None:
         "VictoriaLogs takes no lines: it needs 5120 MiB of its disk free, which it leaves to PostgreSQL's log and "
         "others. Make room (docs/runbooks/LogStoreFull.md); `make doctor` says how much there is and what may be needed"
     )
-    found = fails(
-        lambda world: (world.stored.update(lines="0"), world.series.update(vl_storage_is_read_only=[({}, 1.0)])), "logs"
-    )
+
+    def full_from_the_first_line_on(world: World) -> None:
+        world.stored.update(lines="0")
+        world.series.update(vl_storage_is_read_only=[({}, 1.0)])
+
+    found = fails(full_from_the_first_line_on, "logs")
     assert found["logs"].why.startswith("VictoriaLogs takes no lines: "), (
         "the cause, also where nothing was ever stored"
     )
