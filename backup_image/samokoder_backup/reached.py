@@ -41,8 +41,9 @@ FILES = 5
 """WAL files that are unpacked at a time."""
 _TELL_SECONDS = 5.0
 _INSTEAD = (
-    "Restore the latest moment, a backup by its name, or a moment after the first base backup that was made by the "
-    "right clock since"
+    "Restore the latest moment, a backup by its name, or a moment (TO=) after the first base backup that was made by "
+    "the right clock since; where there is none yet, `make backup KIND=base ENV=…` makes one, so that what is written "
+    "from now on can be restored to its moments"
 )
 _END = "; or {}, which is all of a history that has ended"
 

@@ -20,30 +20,37 @@ def on_terminal(*, err: bool = False) -> bool:
     return sys.stdin.isatty() and (sys.stderr if err else sys.stdout).isatty()
 
 
-def agreement(workspace: Workspace, words: str, *, yes: bool, always: bool = False) -> Agree | None:
+def agreement(
+    workspace: Workspace, words: str, *, yes: bool, always: bool = False, removes: bool = False
+) -> Agree | None:
     """Return the function that asks before an environment is changed; None: nothing is asked.
 
     words: what to type after `make` so that nothing is asked (`up ARGS=--yes`). always: ask for every environment at a
-    terminal, not only for production, which is what the file or the state calls so. Raises ProjectError for production
-    without a terminal, InvalidSettingsError.
+    terminal, not only for production, which is what the file or the state calls so. removes: it ends without an `up`,
+    so that a production stays one. Raises ProjectError for production without a terminal, and where `up` would make a
+    production none; InvalidSettingsError.
     """
     from operations.workspace import known  # noqa: PLC0415 - it takes its time
 
-    if yes:
-        return None
     production = workspace.settings(on_this_machine=False).settings.production
     # A file that has lost one line must not be taken for staging, which asks nobody.
-    changed = "" if production else known.production_lost(workspace, was=known.was_production(workspace))
-    production = production or bool(changed)
+    was = not production and not (yes and removes) and known.was_production(workspace)
+    if was and not removes:
+        # `up` refuses it too, which a restore would reach when its servers are stopped.
+        known.refuse_production_lost(workspace, was=was, words=words)
+    if yes:
+        return None
+    changed = known.production_lost(workspace, was=was)
+    production = production or was
     if not (production or always):
         return None
     if not on_terminal():
         if not production:
             return None
+        again = known.no_production(workspace, words) if changed and not removes else workspace.typed(words)
         no_terminal = f"{workspace.name} is production, and there is no terminal to ask at, so nothing was changed."
         raise ProjectError(
-            f"{f'{changed} {no_terminal}'.lstrip()} Look at it: {workspace.typed('preview')}. "
-            f"Then do it: {workspace.typed(words)}"
+            f"{f'{changed} {no_terminal}'.lstrip()} Look at it: {workspace.typed('preview')}. Then do it: {again}"
         )
 
     def ask() -> None:

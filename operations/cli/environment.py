@@ -86,7 +86,7 @@ def down(env: EnvironmentName = "staging", yes: Yes = False) -> None:
     from operations.lifecycle.down import take_down  # noqa: PLC0415
 
     workspace = common.workspace_of(env)
-    agree = asking.agreement(workspace, "down ARGS=--yes", yes=yes)
+    agree = asking.agreement(workspace, "down ARGS=--yes", yes=yes, removes=True)
     asking.where_state(workspace, yes=yes)
     kept = take_down(workspace, interactive=sys.stdout.isatty(), agree=agree)
     console = common.terminal()

@@ -161,8 +161,8 @@ class CommitDeploy:
         was = pulumi_state.is_production(self.run.deployment())
         if lost := known.production_lost(self.workspace, was=was):
             raise ProjectError(
-                f"{lost} Nothing was changed. Put the line back; or, to mean it, bring it up by hand, which asks: "
-                f"{self.workspace.typed('up')}"
+                f"{lost} Nothing was changed. Put the line back; or, to mean it, bring it up by hand: "
+                f"{known.no_production(self.workspace)}"
             )
 
     def _note(self, tag: str, value: str) -> None:

@@ -18,7 +18,7 @@ from operations.lifecycle.failures import tell_failures
 from operations.lifecycle.lost_data import begin_empty, refuse_lost
 from operations.lifecycle.prepare import prepare, prepared, refuse_changed
 from operations.network import engine_rules, packet_filter
-from operations.workspace import generations, kept_secrets, lock, origins, pulumi_state, stack_file, state_room
+from operations.workspace import generations, kept_secrets, known, lock, origins, pulumi_state, stack_file, state_room
 from operations.workspace.known import live_status, note
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
@@ -95,6 +95,7 @@ def _up(
     make_way: Callable[[], object] | None = None,
 ) -> Upped:
     refuse_undoing(workspace, run)
+    known.refuse_production_lost(workspace, was=pulumi_state.is_production(run.deployment()))
     if agree:
         _ask(workspace, run, agree, interactive=interactive, empty=empty)
     unfinished.give_own_password(workspace)
@@ -184,6 +185,7 @@ def refused_as_up(workspace: Workspace) -> PulumiRun:
     """
     run = prepare(workspace)
     refuse_undoing(workspace, run)
+    known.refuse_production_lost(workspace, was=pulumi_state.is_production(run.deployment()))
     begin_empty(workspace, run, ())
     note(workspace)
     return run

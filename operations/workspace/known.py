@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from operations.workspace.pulumi import PulumiRun
 
+NO_PRODUCTION = "NO_PRODUCTION"
+"""Environment variable: the name of the production that a person means to make none."""
 _HOST = re.compile(r"(?:unix|ssh|tcp)://\S+")
 _PROVIDER = ("secretsprovider", "encryptedkey")
 _NO_SETTINGS = f"{PROJECT}:noSettings"
@@ -180,8 +182,29 @@ def production_lost(workspace: Workspace, *, was: bool) -> str:
         return ""
     return (
         f"{workspace.name} was brought up as production, and {workspace.committed_file.name} does not say "
-        f"`{key_of('production')}: true` any more: this would make it no production."
+        f"`{key_of('production')}: true` any more: an `up` would make it no production."
     )
+
+
+def refuse_production_lost(workspace: Workspace, *, was: bool, words: str = "up") -> None:
+    """Raise ProjectError where `up` would make a production none, unless NO_PRODUCTION names the environment.
+
+    was: as for `production_lost`. words: what to type after `make` to mean it. Not --yes: a script that always types it
+    has not read which line a merge dropped.
+    """
+    lost = production_lost(workspace, was=was)
+    if lost and workspace.variables.get(NO_PRODUCTION) != workspace.name:
+        raise ProjectError(
+            f"{lost} Nothing was changed.\n"
+            "Its volumes would lose what keeps them on delete, and no later change would be asked about.\n"
+            f"To keep it production, write: {key_of('production')}: true\n"
+            f"To mean it (--yes does not say it): {no_production(workspace, words)}"
+        )
+
+
+def no_production(workspace: Workspace, words: str = "up") -> str:
+    """Return the command, as a person types it, that makes a production none. words: as for `typed`."""
+    return f"{NO_PRODUCTION}={workspace.name} {workspace.typed(words)}"
 
 
 def status(known: Known) -> list[PartStatus]:

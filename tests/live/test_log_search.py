@@ -15,6 +15,7 @@ from docker.models.containers import Container
 from typer.testing import CliRunner
 
 from operations import __main__ as command
+from operations.checks.smoke import smoke, user_account
 from operations.cli import common
 from operations.engine import containers, log_lines, log_search
 from operations.engine.commands import execute
@@ -23,7 +24,9 @@ from operations.workspace.workspace import Workspace
 from stack.parts.log_collector import spec as log_collector
 from stack.parts.logs import spec as logs
 from stack.settings.environment import Environment
+from tests import leaks
 from tests.live.conftest import prometheus, url
+from tests.planted import SUPERUSER_PSQL
 
 PARTS = ("api-1", "api-2", "worker", "postgres", "redis", "ingress", "backup")
 SOON_SECONDS = 30
@@ -152,6 +155,76 @@ def test_no_generated_secret_is_in_the_store(stack: Workspace, environment: Envi
     assert len(rows) > 10_000, "an empty store proves nothing"
     for name, value in stack.open().secrets().items():
         assert value not in rows, f"{name} is stored"
+
+
+def smoked(stack: Workspace, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Smoke-test the stack; return what its user sent and got."""
+    user, tokens, good = user_account.somebody(), list[str](), user_account.good
+
+    def noted(answer: httpx.Response, what: str, *statuses: int) -> httpx.Response:
+        if what == "POST /auth/login":
+            tokens.append(answer.json().get("access_token", ""))
+        return good(answer, what, *statuses)
+
+    monkeypatch.setattr(smoke, "somebody", lambda: user)
+    monkeypatch.setattr(user_account, "good", noted)
+    smoke.smoke(stack, wait=60)
+    assert tokens, "the smoke test has not logged in"
+    return {f"smoke's {name}": value for name, value in user.items()} | {"smoke's token": tokens[-1]}
+
+
+def used_by_a_user(api: str) -> dict[str, str]:
+    """Be a user who mistakes; return what was sent and got."""
+    user = {"email": f"{secrets.token_hex(6)}@example.org", "password": secrets.token_urlsafe(24)}
+    wrong = secrets.token_urlsafe(24)
+    with httpx.Client(base_url=api, timeout=60, trust_env=False) as client:
+        client.post("/auth/register", json=user).raise_for_status()
+        assert client.post("/auth/register", json=user).status_code == httpx.codes.CONFLICT
+        assert client.post("/auth/login", json={**user, "password": wrong}).status_code == httpx.codes.UNAUTHORIZED
+        token = str(client.post("/auth/login", json=user).raise_for_status().json()["access_token"])
+        client.get("/auth/me", headers={"authorization": f"Bearer {token}"}).raise_for_status()
+        client.get("/auth/me", headers={"authorization": f"Bearer {token[:-2]}"})  # refused
+        client.get("/auth/me", auth=(user["email"], user["password"]))
+        client.get("/projects", params={"token": token, **user})
+        client.get("/auth/me", headers={"referer": f"{api}/?token={token}", "cookie": f"session={token}"})
+        client.post("/projects", json={"name": {"token": token, **user}})  # of the wrong kind
+        client.post("/auth/login", content=json.dumps({**user, "more": "x" * 100_000}))  # too large
+        client.post("/auth/login", content=json.dumps(user)[:-1])  # no JSON
+    both = f"{user['email']}:{user['password']}"
+    return {**user, "wrong password": wrong, "token": token, "both": both}
+
+
+def refused_by_postgres(engine: docker.DockerClient, environment: Environment) -> str:
+    """Break a unique constraint of the users' table with an address of its own; return the address."""
+    server, email = containers.find(engine, environment, "postgres"), f"{secrets.token_hex(6)}@example.org"
+    row = f"(gen_random_uuid(), '{email}', 'no hash')"
+    words = ["-d", "samokoder", "-c", f"INSERT INTO users (id, email, password_hash) VALUES {row}, {row}"]
+    status, said = execute(server, [*SUPERUSER_PSQL, *words])
+    assert status != 0
+    assert email in said.decode(), "its client is told the row"
+    return email
+
+
+def test_nothing_that_a_user_or_the_smoke_test_sent_is_in_a_log(
+    stack: Workspace, engine: docker.DockerClient, environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = smoked(stack, monkeypatch) | used_by_a_user(url(environment, "ingress"))
+    used["address that PostgreSQL refused"] = refused_by_postgres(engine, environment)
+    said = {part: mark() for part in PARTS}
+    for part, text in said.items():
+        write(engine, environment, part, text)  # the lines before it are stored when it is
+    for text in said.values():
+        until(lambda text=text: stored(environment, text))  # type: ignore[misc]
+    rows = stored(environment, "*")
+    logs_of = {part: "\n".join(in_the_engine(containers.find(engine, environment, part))) for part in PARTS}
+    assert "duplicate key value" in logs_of["postgres"], "its line is there, without the row"
+    assert "/auth/login" in logs_of["ingress"], "an empty log proves nothing"
+    logs_of["the store"] = json.dumps(rows, ensure_ascii=False)
+    told = {name: leaked for name, text in logs_of.items() if (leaked := leaks.found(text, used))}
+    assert told == {}
+    for name, value in used.items():
+        planted = json.dumps([*rows, {"_msg": f"a line with {value}"}], ensure_ascii=False)
+        assert name in leaks.found(planted, used), f"the search would not have found {name}"
 
 
 def test_only_this_environment_is_stored(environment: Environment) -> None:

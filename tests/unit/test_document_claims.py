@@ -19,6 +19,7 @@ from operations.data.repair import repair
 from operations.data.volume_names import BEFORE
 from operations.network import ipv6
 from operations.rotation.plan import rows
+from operations.workspace import known
 from operations.workspace.stack_file import environments
 from stack.common.mistakes import InvalidSettingsError
 from stack.common.names import PROJECT, VARIABLE, NetworkName
@@ -41,7 +42,7 @@ PAGES = [
 if not (ROOT / "stack/parts/pushgateway").exists():
     # Its part is in the copy alone in which test_adding_a_part.py follows it, and there it is held to this.
     PAGES.remove(ROOT / "docs/adding-a-part.md")
-ENVIRONMENT_WORDS = {"OFFLINE", "DOCKER_HOST", "OTHER_KEY", ipv6.KEPT}
+ENVIRONMENT_WORDS = {"OFFLINE", "DOCKER_HOST", "OTHER_KEY", known.NO_PRODUCTION, ipv6.KEPT}
 """Variables of the command itself, typed before `make` or after it."""
 PULUMI_WORDS = {"cancel", "config", "preview", "refresh", "stack", "state"}
 

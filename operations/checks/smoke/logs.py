@@ -11,6 +11,7 @@ from operations.clone import typed
 from operations.errors import FailedError, UnavailableError
 from stack.parts.log_collector import rules
 from stack.parts.log_collector import spec as log_collector
+from stack.parts.logs import rules as store
 from stack.parts.logs import spec as logs
 
 _SOON_SECONDS = 60
@@ -32,6 +33,13 @@ def _searched(asked: StackAsked) -> str:
     young = (asked.rows[log_collector.PART].uptime_seconds or 0) < _SOON_SECONDS
     if young and (not lines or not behind):
         raise UnavailableError("the collector has just started")
+    if any(value for _, value in asked.samples(store.READ_ONLY)):
+        free = logs.free_mib(asked.environment)
+        raise FailedError(
+            f"VictoriaLogs takes no lines: it needs {free} MiB of its disk free, which it leaves to PostgreSQL's log "
+            "and others. Make room (docs/runbooks/LogStoreFull.md); "
+            f"`{typed(asked.environment.name, 'doctor')}` says how much there is and what may be needed"
+        )
     if not lines:
         raise FailedError(f"no line of this environment was stored within a day: {why}")
     if not behind or behind[0] > _SOON_SECONDS:

@@ -139,6 +139,10 @@ class Collector:
             # Asked before the last look at its end: nobody writes to a file that has a newer one, or that is removed.
             over = file is not source.files[-1] or file.removed()
             data = file.read()
+            if file.emptied:
+                self.counts.values["gaps"] += 1
+                _say(f"somebody has emptied the log file of {source.part}: what was not read before is lost")
+                file.emptied = False
             lines = data.split(b"\n")[:-1]
             if not lines and len(data) == READ_BYTES:
                 # The engine cuts lines to 16 KiB, so this is no line of it.

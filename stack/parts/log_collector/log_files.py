@@ -25,6 +25,8 @@ class LogFile:
     """Whether it is read, and a newer file has taken its place."""
     first: str = ""
     """Hash of its first line, by which a position of an earlier run is told from that of another file."""
+    emptied: bool = False
+    """Whether somebody has emptied it by hand. What was written since the last look is lost."""
 
     def fingerprint(self) -> str:
         """Return the hash of the first line; empty until the line is complete."""
@@ -37,8 +39,7 @@ class LogFile:
     def read(self) -> bytes:
         """Return what comes next, up to `READ_BYTES`."""
         if os.fstat(self.descriptor).st_size < self.offset:
-            # Somebody has emptied it by hand.
-            self.offset, self.first = 0, ""
+            self.offset, self.first, self.emptied = 0, "", True
         return os.pread(self.descriptor, READ_BYTES, self.offset)
 
     def unread(self) -> int:
@@ -82,6 +83,8 @@ class LogSource:
     quiet_since: float = 0.0
     history: bool = False
     """Whether it has lines from before this program's start, of which nobody knows whether they were read."""
+    compressed: int | None = None
+    """The inode of the newest file that the engine has compressed (`compress` in daemon.json); None without one."""
 
     @property
     def unread(self) -> list[LogFile]:
@@ -117,11 +120,17 @@ class LogSource:
             there.add(inode)
             found.insert(0, LogFile(descriptor, inode))
         self.files += found
-        missed = bool(found) and newest is not None and newest.removed()
+        missed = bool(found) and newest is not None and newest.removed() and not self._compressed_one(log)
+        self.compressed = _inode(log.with_name(f"{log.name}.1.gz"))
         for file in [file for file in self.files if file.done and file.removed()]:
             self.files.remove(file)
             os.close(file.descriptor)
         return missed
+
+    def _compressed_one(self, log: Path) -> bool:
+        """Tell whether the engine has rotated once since the last look, and compressed and removed what was open."""
+        newest, before = (_inode(log.with_name(f"{log.name}.{number}.gz")) for number in (1, 2))
+        return newest not in {None, self.compressed} and before == self.compressed
 
     def resume(self, place: Place) -> bool:
         """Go on where an earlier run ended. Return False where that is unknown: then all files are read.
@@ -139,3 +148,10 @@ class LogSource:
                     earlier.done = True
                 return True
         return False
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -75,24 +76,67 @@ def brought_up(tmp_path: Path, *, outputs: dict[str, Any], retained: bool = Fals
     [({"production": True}, True), ({}, True)],
     ids=["by its output", "by its volumes, in a state of an older version"],
 )
-def test_what_was_production_asks_where_its_file_has_lost_the_line_that_says_so(
+def test_a_yes_does_not_make_a_production_none_whose_file_has_lost_the_line_that_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs: dict[str, Any], retained: bool
 ) -> None:
     workspace = brought_up(tmp_path, outputs=outputs, retained=retained)
+    for terminal, yes in ((False, True), (True, True), (False, False), (True, False)):
+        monkeypatch.setattr(asking, "on_terminal", lambda terminal=terminal, **_: terminal)
+        with pytest.raises(ProjectError) as refused:
+            asking.agreement(workspace, "up ARGS=--yes", yes=yes)
+        assert "Pulumi.prod.yaml does not say `samokoder:production: true` any more" in str(refused.value)
+        assert "write: samokoder:production: true\n" in str(refused.value)
+        assert "NO_PRODUCTION=prod make up ARGS=--yes ENV=prod" in str(refused.value)
+    other = replace(workspace, variables={known.NO_PRODUCTION: "shop"})
+    with pytest.raises(ProjectError):
+        asking.agreement(other, "up ARGS=--yes", yes=True)
+
+
+def test_who_names_the_production_that_shall_be_none_is_asked_once_more_or_says_yes_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = brought_up(tmp_path, outputs={"production": True})
+    meant = replace(workspace, variables={known.NO_PRODUCTION: "prod"})
+    assert asking.agreement(meant, "up ARGS=--yes", yes=True) is None
     monkeypatch.setattr(asking, "on_terminal", lambda **_: False)
-    with pytest.raises(ProjectError) as refused:
-        asking.agreement(workspace, "up ARGS=--yes", yes=False)
-    assert "Pulumi.prod.yaml does not say `samokoder:production: true` any more" in str(refused.value)
-    assert "make up ARGS=--yes ENV=prod" in str(refused.value)
+    with pytest.raises(ProjectError, match="NO_PRODUCTION=prod make up ARGS=--yes ENV=prod"):
+        asking.agreement(meant, "up ARGS=--yes", yes=False)
     monkeypatch.setattr(asking, "on_terminal", lambda **_: True)
     said: list[str] = []
     monkeypatch.setattr("typer.echo", said.append)
     monkeypatch.setattr("typer.confirm", lambda text, **_: said.append(text))
-    agree = asking.agreement(workspace, "up ARGS=--yes", yes=False)
+    agree = asking.agreement(meant, "up ARGS=--yes", yes=False)
     assert agree, "the volumes of production would lose what keeps them, and nobody was asked"
     agree()
     assert "would make it no production" in said[0]
     assert "prod, which is production?" in said[1]
+
+
+def test_to_take_down_a_production_whose_file_has_lost_the_line_needs_no_word_but_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = brought_up(tmp_path, outputs={"production": True})
+    assert asking.agreement(workspace, "down ARGS=--yes", yes=True, removes=True) is None
+    monkeypatch.setattr(asking, "on_terminal", lambda **_: True)
+    assert asking.agreement(workspace, "down ARGS=--yes", yes=False, removes=True)
+
+
+def test_an_up_and_pulumis_own_refuse_to_make_a_production_none_before_anything_changes(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = {"type": "docker:index/volume:Volume", "urn": "urn::data-postgres", "retainOnDelete": True}
+    run.deployment = lambda: {"resources": [volume]}
+    monkeypatch.setattr(lifecycle_up, "refuse_undoing", lambda *_: None)
+    monkeypatch.setattr(lifecycle_up, "prepare", lambda _: run)
+    for up in (
+        lambda: lifecycle_up.bring_up(run.workspace, interactive=False),
+        lambda: lifecycle_up.refused_as_up(run.workspace),
+    ):
+        with pytest.raises(ProjectError, match="NO_PRODUCTION=staging make up"):
+            up()
+    assert not run.words, "an older file, whose `up` has waited for the lock, made it none"
+    lifecycle_up.bring_up(replace(run.workspace, variables={known.NO_PRODUCTION: "staging"}), interactive=False)
+    assert [each[0] for each in run.words] == ["up"]
 
 
 def test_what_was_no_production_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +327,7 @@ def test_what_changes_production_asks_and_the_variable_of_ci_means_yes(
     given: list[bool] = []
     words = shlex.split(name)
 
-    def agreement(_: object, words: str, *, yes: bool) -> None:
+    def agreement(_: object, words: str, *, yes: bool, **_kw: object) -> None:
         assert words == typed, "it is pasted from the refusal"
         given.append(yes)
         raise ProjectError("enough")

@@ -226,7 +226,7 @@ def test_a_merge_that_drops_the_line_of_production_deploys_nothing(clone: Clone,
     with pytest.raises(ProjectError, match=r"was brought up as production.* Nothing was changed") as refused:
         deploy(clone, pulumi)
     assert clone.calls() == [], "its volumes would lose what keeps them, and no person was asked"
-    assert "which asks: make up" in str(refused.value), "who means it has a way"
+    assert "by hand: NO_PRODUCTION=staging make up" in str(refused.value), "who means it has a way"
     assert pulumi.noted[commit_deploy.LAST_COMMIT] == ""
     pulumi.outputs = {"production": False}
     assert "and good" in deploy(clone, pulumi), "a person has brought it up as no production since"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import os
@@ -51,13 +52,17 @@ class Container:
         with self.log.open("ab") as log:
             log.write(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n")
 
-    def rotate(self) -> None:
-        oldest, middle = (self.log.with_name(f"{self.log.name}.{number}") for number in (2, 1))
+    def rotate(self, *, compress: bool = False) -> None:
+        end = ".gz" if compress else ""
+        oldest, middle = (self.log.with_name(f"{self.log.name}.{number}{end}") for number in (2, 1))
         oldest.unlink(missing_ok=True)
         if middle.exists():
             middle.rename(oldest)
-        self.log.rename(middle)
+        newest = self.log.rename(self.log.with_name(f"{self.log.name}.1"))
         self.log.touch()
+        if compress:
+            middle.write_bytes(gzip.compress(newest.read_bytes()))
+            newest.unlink()
 
     def remove(self) -> None:
         for path in self.folder.iterdir():
@@ -457,13 +462,49 @@ def test_what_the_engine_removed_while_the_collector_was_down_is_told(engine: En
     assert engine.collector.counts.values["gaps"] == 1
 
 
-def test_a_file_that_somebody_has_emptied_is_read_from_its_beginning(engine: Engine) -> None:
+def test_an_engine_that_compresses_what_it_rotates_costs_no_line_and_no_alert(engine: Engine) -> None:
+    container, expected = engine.container(), []
+    for number in range(5):
+        container.write(f"before the look {number}")
+        engine.turn()
+        container.write(f"after the look {number}")
+        container.rotate(compress=True)
+        expected += [f"before the look {number}", f"after the look {number}"]
+        assert engine.turn() == expected
+    assert engine.collector.counts.values["gaps"] == 0, "LogLinesDropped would fire at each rotation"
+    container.rotate(compress=True)
+    container.write("only in a compressed file")
+    container.rotate(compress=True)
+    assert engine.turn() == expected
+    assert engine.collector.counts.values["gaps"] == 1, "what nobody has read is lost to the store, and told"
+
+
+def test_what_was_compressed_while_the_collector_was_down_is_told(engine: Engine) -> None:
+    container = engine.container()
+    container.write("first")
+    engine.turn()
+    container.write("only in a compressed file")
+    container.rotate(compress=True)
+    container.write("new")
+    engine.started()
+    assert engine.turn() == ["first", "new"]
+    assert engine.collector.counts.values["gaps"] == 1
+
+
+def test_a_file_that_somebody_has_emptied_is_read_from_its_beginning_and_told(
+    engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
     container = engine.container()
     container.write("a long line before it was emptied")
     engine.turn()
+    assert engine.collector.counts.values["gaps"] == 0
+    container.write("nobody has read this")
     container.log.write_bytes(b"")
     container.write("new")
     assert engine.turn()[1:] == ["new"]
+    engine.turn()
+    assert engine.collector.counts.values["gaps"] == 1, "a search that finds nothing would be believed"
+    assert "somebody has emptied the log file of worker" in capsys.readouterr().out
 
 
 def test_nothing_is_lost_while_the_store_is_away_and_containers_are_replaced(engine: Engine) -> None:

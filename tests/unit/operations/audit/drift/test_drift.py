@@ -766,7 +766,7 @@ def test_nothing_goes_before_what_up_refuses_is_refused(monkeypatch: pytest.Monk
     workspace = Workspace()
     monkeypatch.setattr(repairs, "clear", lambda *_: begun.append("clear"))
     monkeypatch.setattr(repairs, "live_status", lambda _: [])
-    run = SimpleNamespace(workspace=workspace, backend="here")
+    run = SimpleNamespace(workspace=workspace, backend="here", deployment=dict)
     monkeypatch.setattr(lifecycle_up, "prepared", lambda *_, **__: SimpleNamespace(run=run))
     monkeypatch.setattr(Workspace, "client", lambda *_, **__: SimpleNamespace(close=lambda: None))
     monkeypatch.setattr(unfinished, "refuse_half_replaced", lambda _: None)

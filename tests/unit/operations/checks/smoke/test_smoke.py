@@ -163,6 +163,7 @@ class World:
             world.groups.append({"name": each["name"], "rules": loaded})
         world.series["log_collector_behind_seconds"] = [({}, 1.0)]
         world.series["log_collector_first_read"] = [({}, 0.0)]
+        world.series["vl_storage_is_read_only"] = [({}, 0.0)]
         world.series["backup_last_exit_code"] = [({}, 0.0)]
         for kind in backup.kinds(environment):
             world.series[f'kind="{kind}"'] = [({}, 1800.0)]
@@ -434,6 +435,20 @@ def test_logs_that_do_not_reach_their_store_are_a_failure() -> None:
     assert found["logs"].why.startswith("no line of this environment was stored within a day: ")
     found = fails(lambda world: world.series.update(log_collector_behind_seconds=[({}, 400.0)]), "logs")
     assert found["logs"].why.startswith("new lines have not been stored for 400 s: ")
+    found = fails(lambda world: world.series.update(vl_storage_is_read_only=[({}, 1.0)]), "logs")
+    assert found["logs"].why == (
+        "VictoriaLogs takes no lines: it needs 5120 MiB of its disk free, which it leaves to PostgreSQL's log and "
+        "others. Make room (docs/runbooks/LogStoreFull.md); `make doctor` says how much there is and what may be needed"
+    )
+
+    def full_from_the_first_line_on(world: World) -> None:
+        world.stored.update(lines="0")
+        world.series.update(vl_storage_is_read_only=[({}, 1.0)])
+
+    found = fails(full_from_the_first_line_on, "logs")
+    assert found["logs"].why.startswith("VictoriaLogs takes no lines: "), (
+        "the cause, also where nothing was ever stored"
+    )
 
 
 def test_a_first_deploy_does_not_go_back_while_the_collector_reads_what_was_there_before() -> None:
