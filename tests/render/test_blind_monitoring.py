@@ -79,7 +79,7 @@ ThreadingHTTPServer(("", 8080), Web).serve_forever()
 GROUP_SECONDS = 5
 QUICK = {"groupWait": "1s", "groupInterval": f"{GROUP_SECONDS}s", "repeatInterval": "1h"}
 NOT_INGESTING = "PrometheusNotIngesting"
-# They are true also where there is no sample of anything.
+# Without a gate they are true also where there is no sample of anything.
 FALSE = {"ApiDown", "WorkerDown", "IngressDown", "ContainerMissing", "TargetDown"}
 RESEND_SECONDS = 60
 """Prometheus tells AlertManager again after so long, and that the alert ends after four times as long."""
@@ -281,7 +281,7 @@ def test_a_prometheus_with_a_full_disk_says_so_and_nothing_that_its_silence_make
 ) -> None:
     described = quick(environment, 0.1)
     spec = part(described, prometheus.PART)
-    # By its default of 5m, what is false comes three minutes later; it still comes after what is true.
+    # By its default of 5m, what is false would come three minutes later.
     spec = replace(spec, command=(*spec.command, "--query.lookback-delta=90s"))
     # A volume in memory: in a tmpfs of the container its user may not write.
     options = {"type": "tmpfs", "device": "tmpfs", "o": "size=48m,uid=65534,gid=65534"}
@@ -307,18 +307,19 @@ def test_a_prometheus_with_a_full_disk_says_so_and_nothing_that_its_silence_make
         within(240, lambda: fires(alerts(container)), lambda: f"blind, and nobody is told: {alerts(container)}")
         assert firing("Watchdog")(alerts(container)), "the heart beats on, so nobody outside notices either"
         within(60, lambda: listener.has(NOT_INGESTING, "firing"), listener.told)
-        within(240, lambda: all(firing(each)(alerts(container)) for each in FALSE), lambda: alerts(container))
-        fired = {name for name, each in alerts(container).items() if each["state"] == "firing"}
-        false = fired - true - {NOT_INGESTING}
-        time.sleep(2 * GROUP_SECONDS)  # what was not kept back is told when AlertManager looks at its group again
+        # Longer than Prometheus looks back, and than each of them waits.
+        end = time.monotonic() + 150
+        while time.monotonic() < end:
+            fired = {name for name, each in alerts(container).items() if each["state"] == "firing"}
+            assert not fired & FALSE, "it goes on for minutes after the disk has room, and one missed scrape is told"
+            time.sleep(1)
         assert told() == {NOT_INGESTING}, f"it sees nothing, and somebody was woken: {listener.told()}"
 
         assert container.exec_run(["rm", "/prometheus/fill"]).exit_code == 0
-        within(480, lambda: not false & alerts(container).keys(), lambda: alerts(container))
         within(300, lambda: listener.has(NOT_INGESTING, "resolved"), listener.told)
         time.sleep(2 * GROUP_SECONDS)  # what AlertManager no longer keeps back comes when it looks at its group again
         # What the full disk made true may be told now.
-        assert not false & told(), f"everything answered, and somebody was woken: {listener.told()}"
+        assert not FALSE & told(), f"everything answered, and somebody was woken: {listener.told()}"
 
 
 def test_what_burns_is_the_same_alert_after_prometheus_was_replaced_and_nobody_is_told_that_it_is_over(

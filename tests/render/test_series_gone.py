@@ -41,7 +41,7 @@ def gone(case: Case) -> dict[str, object]:
     return {
         "name": f"{case.alert}: {case.title}, and its series end",
         "interval": case.interval,
-        "input_series": [{"series": series, "values": cut(values, samples)} for series, values in case.series.items()],
+        "input_series": [{"series": series, "values": cut(values, samples)} for series, values in case.stored.items()],
         "promql_expr_test": [
             {"expr": firing, "eval_time": f"{case.minute + TOLD_AFTER}m", "exp_samples": [{"labels": "{}", "value": 1}]}
         ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Outlasts, Text, number, unless_new_job, unseen_seconds
+from stack.monitoring.alerts import Alert, Group, Text, nothing_stored, number, unless_new_job
 from stack.parts.alertmanager import rules as alertmanager
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
@@ -47,6 +47,7 @@ def _watchdog(environment: Environment) -> Alert:
         severity="none",
         # A heart must not go on beating after it should stop.
         outlasts=None,
+        blind=True,
         summary=Text(en="the chain of alerts works", ru="цепочка оповещений работает"),
         description=Text(
             en="Always firing: when it stops arriving, nothing else would arrive either.",
@@ -119,17 +120,15 @@ def _storage(environment: Environment) -> Iterator[Alert]:
         en='{{ printf "%.0f" $value }} samples a second: every other alert looks at old values.',
         ru='Измерений в секунду: {{ printf "%.0f" $value }}; остальные оповещения смотрят на старые значения.',
     )
-    # Two minutes after the last sample, before any other alert: this one inhibits all alerts that the missing samples
-    # make false. ContainerMissing fires three minutes after the last sample.
-    window = number(unseen_seconds(environment))
+    # Two minutes after the last sample: this one inhibits the ends of all alerts, which nobody sees any more.
     yield alert(
         name="PrometheusNotIngesting",
         labels={"series": "gone"},
         # With a full disk the counter of the next rule is not stored either, so its rate would be empty.
-        expression=f"0 * absent_over_time(up[{window}s])",
+        expression=f"0 * {nothing_stored(environment)}",
         wait="1m",
         severity="critical",
-        outlasts=Outlasts.EVERYTHING,
+        blind=True,
         summary=stores_nothing,
         description=old_values,
     )
@@ -138,7 +137,7 @@ def _storage(environment: Environment) -> Iterator[Alert]:
         expression='sum without (type) (rate(prometheus_tsdb_head_samples_appended_total{job="prometheus"}[5m])) <= 0',
         wait="10m",
         severity="critical",
-        outlasts=Outlasts.EVERYTHING,
+        blind=True,
         summary=stores_nothing,
         description=old_values,
     )
@@ -150,7 +149,7 @@ def _storage(environment: Environment) -> Iterator[Alert]:
         expression="0 * max(present_over_time(up[1d] offset -1d2m))",
         wait="1m",
         severity="critical",
-        outlasts=Outlasts.EVERYTHING,
+        blind=True,
         summary=stores_nothing,
         description=old_values,
     )

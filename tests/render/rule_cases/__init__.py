@@ -59,7 +59,7 @@ def rules_tests(environment: Environment, rules_yml: str) -> dict[str, str]:
             needed = [rule for rule in group["rules"] if rule.get("alert", name) == name]
             files[f"{name}.yml"] = yaml.safe_dump({"groups": [{**group, "rules": needed}]}, sort_keys=False)
     tests: dict[tuple[str, str], list[object]] = {
-        ("rules", "1m"): [healthy.document(environment), healthy.gone(environment), healthy.back(environment)]
+        ("rules", "1m"): [each(environment) for each in (healthy.document, healthy.gone, healthy.back, healthy.down)]
     }
     tests["rules", "1m"].append(api.while_exporters_are_refused())
     for case in cases(environment):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from stack.parts.backup import spec as backup
@@ -38,40 +40,71 @@ def gone(environment: Environment) -> dict[str, Any]:
     }
 
 
+AWAY = ((ENDS + 1, 4), (ENDS + 20, 12))
+"""Twice nothing is stored: the first such minute, and how many. Too short and long enough for targets to be gone."""
+BEAT = {"series": 'worker_heartbeat_timestamp_seconds{job="worker",instance="worker:1"}', "values": "0+60x60"}
+OTHERS = 'ALERTS{alertstate="firing",alertname!~"Watchdog|PrometheusNotIngesting"}'
+TOLD = 'ALERTS{alertstate="firing",alertname="PrometheusNotIngesting"}'
+
+
 def back(environment: Environment) -> dict[str, Any]:
-    """Return promtool's test: twice nothing is stored for a while, too short and long enough for targets to be gone."""
+    """Return promtool's test: nothing that the silence makes false fires, nor by a scrape that is missed later."""
     healthy = document(environment)
-    away = ((ENDS + 1, 4), (ENDS + 20, 12))
-    others = 'ALERTS{alertstate="firing",alertname!~"Watchdog|PrometheusNotIngesting"}'
-    told = 'ALERTS{alertstate="firing",alertname="PrometheusNotIngesting"}'
-    beat = {"series": 'worker_heartbeat_timestamp_seconds{job="worker",instance="worker:1"}', "values": "0+60x60"}
+    missed = {begin + minutes + after for begin, minutes in AWAY for after in (2, 5)}
     return {
         **healthy,
-        "name": "samples are stored again, and nothing that the silence made false is told",
-        "input_series": [
-            {**each, "values": _without(each["values"], away)} for each in [*healthy["input_series"], beat]
-        ],
+        "name": "samples are stored again, then scrapes are missed, and nothing but the silence itself is told",
+        "input_series": [{**each, "values": _values(each, missed=missed)} for each in [*healthy["input_series"], BEAT]],
         "promql_expr_test": [
-            # Were it not there, nothing would have to be kept back.
-            {
-                "expr": 'sum by (alertname) (ALERTS{alertname="ApiDown",alertstate="firing"})',
-                "eval_time": f"{sum(away[-1]) + 3}m",
-                "exp_samples": [{"labels": '{alertname="ApiDown"}', "value": 1}],
-            },
-            *(
-                {"expr": f"{others} unless on () {told}", "eval_time": f"{minute}m", "exp_samples": []}
-                for minute in range(ENDS, 61)
-            ),
-            {"expr": told, "eval_time": "60m", "exp_samples": []},
+            *({"expr": OTHERS, "eval_time": f"{minute}m", "exp_samples": []} for minute in range(ENDS, 61)),
+            *(_fires("PrometheusNotIngesting", begin + TOLD_AFTER) for begin, _ in AWAY),
         ],
     }
 
 
-def _without(values: str, away: tuple[tuple[int, int], ...]) -> str:
-    """Return `first+byx60` without the samples of some minutes. away: the first such minute, and how many."""
-    first, by = (int(number) for number in values.removesuffix("x60").split("+"))
-    gone = {minute for begin, minutes in away for minute in range(begin, begin + minutes)}
-    return " ".join("_" if minute in gone else str(first + by * minute) for minute in range(61))
+def down(environment: Environment) -> dict[str, Any]:
+    """Return promtool's test: what ends while nothing is stored is told within its wait after that."""
+    healthy = document(environment)
+    begin, minutes = AWAY[-1]
+    seen = begin + minutes
+    series = {
+        each["series"]: _values(each, down=seen if re.search('job="(api|worker)"', each["series"]) else 61)
+        for each in healthy["input_series"]
+    }
+    return {
+        **healthy,
+        "name": "API and worker ended while nothing was stored",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {"expr": OTHERS, "eval_time": f"{seen + 1}m", "exp_samples": []},
+            *(_fires(alert, seen + 2) for alert in ("ApiDown", "WorkerDown")),
+            # It would keep them back.
+            {"expr": TOLD, "eval_time": f"{seen + 2}m", "exp_samples": []},
+        ],
+    }
+
+
+def _fires(alert: str, minute: int) -> dict[str, Any]:
+    return {
+        "expr": f'count by (alertname) (ALERTS{{alertname="{alert}",alertstate="firing"}})',
+        "eval_time": f"{minute}m",
+        "exp_samples": [{"labels": f'{{alertname="{alert}"}}', "value": 1}],
+    }
+
+
+def _values(series: Mapping[str, str], *, missed: Collection[int] = (), down: int = 61) -> str:
+    """Return the values `first+byx60` of a series without the samples of AWAY.
+
+    missed: minutes of scrapes that fail. down: the first minute from which on its target is not there.
+    """
+    first, by = (int(number) for number in series["values"].removesuffix("x60").split("+"))
+    gone = {minute for begin, minutes in AWAY for minute in range(begin, begin + minutes)}
+    # cAdvisor's samples have times of their own, so Prometheus does not mark them as ended.
+    ended = "0" if series["series"].startswith("up{") else "_" if "container_" in series["series"] else "stale"
+    return " ".join(
+        "_" if minute in gone else ended if minute in missed or minute >= down else str(first + by * minute)
+        for minute in range(61)
+    )
 
 
 def document(environment: Environment) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from stack.monitoring import log_links
 from stack.settings.environment import Environment
+from stack.settings.types import seconds
 
 Series = dict[str, str]
 """Series -> its values in promtool's notation: `1+0x10` is eleven times 1, `_x5` five times nothing."""
@@ -34,6 +35,14 @@ class Case:
     interval: str = "1m"
     """Between two samples, and between two evaluations of the rules: longer where a case needs days."""
 
+    @property
+    def stored(self) -> Series:
+        """What is measured, and a target that is there: while none is, no alert begins."""
+        if any(series.startswith("up{") for series in self.series):
+            return self.series
+        samples = round(self.minute * 60 / seconds(self.interval))
+        return self.series | {'up{job="other",instance="other:1"}': f"1+0x{samples}"}
+
     def document(self, environment: Environment, dashboard: str) -> dict[str, Any]:
         """Return the case as a test of promtool."""
         settings = environment.settings
@@ -51,7 +60,7 @@ class Case:
         return {
             "name": f"{self.alert}: {self.title}",
             "interval": self.interval,
-            "input_series": [{"series": series, "values": values} for series, values in self.series.items()],
+            "input_series": [{"series": series, "values": values} for series, values in self.stored.items()],
             "alert_rule_test": [{"eval_time": f"{self.minute}m", "alertname": self.alert, "exp_alerts": expected}],
         }
 
