@@ -14,9 +14,11 @@ from tests.recording import environment_of
 _SERVER = """\
 for word in "$@"; do case $word in --storage.path=*) path=${word#*=} ;; esac; done
 for name in nflog silences; do
+    made=silence
+    [ $name = silences ] || made="notification log"
     case $(cat "$path/$name" 2> /dev/null) in
-        half) echo "error creating $([ $name = nflog ] && echo notification log || echo silence): unexpected EOF"; exit 1 ;;
-        closed) echo "error creating silence: open $path/$name: permission denied"; exit 1 ;;
+        half) echo "error creating $made: unexpected EOF"; exit 1 ;;
+        closed) echo "error creating $made: open $path/$name: permission denied"; exit 1 ;;
     esac
 done
 for name in nflog silences; do echo nothing > "$path/$name.102abe"; mv "$path/$name.102abe" "$path/$name"; done
@@ -49,7 +51,9 @@ def there(folder: Path) -> dict[str, str]:
 def test_a_half_written_file_is_set_aside_and_the_alerts_go_on(name: str, tmp_path: Path) -> None:
     other = "silences" if name == "nflog" else "nflog"
     done = start(tmp_path, **{name: "half", other: "whole"})
-    assert "serves with --storage.path=/alertmanager --log.level=info" in done.stdout, "nobody is told anything any more"
+    assert "serves with --storage.path=/alertmanager --log.level=info" in done.stdout, (
+        "nobody is told anything any more"
+    )
     assert there(tmp_path) == {f"damaged-{name}": "half", other: "whole"}
     assert f"cannot read its file {name}" in done.stdout, "who has lost silences is told so"
 
