@@ -90,7 +90,7 @@ def test_a_block_that_a_power_cut_has_damaged_keeps_no_prometheus_from_starting(
     container.wait()
     container.start()
     wait_until(container, lambda: output(container, *spec.health_command)[0] == 0)
-    assert "tombstones header: invalid size" in container.logs().decode(), "what was set aside is not told"
+    assert "tombstones header: invalid size" in container.logs().decode(), "what is missing from now on is not told"
 
 
 @FAULTS

@@ -48,7 +48,7 @@ def there(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ["nflog", "silences"])
-def test_a_half_written_file_is_set_aside_and_the_alerts_go_on(name: str, tmp_path: Path) -> None:
+def test_a_half_written_file_is_moved_out_of_the_way_and_the_alerts_go_on(name: str, tmp_path: Path) -> None:
     other = "silences" if name == "nflog" else "nflog"
     done = start(tmp_path, **{name: "half", other: "whole"})
     assert "serves with --storage.path=/alertmanager --log.level=info" in done.stdout, (

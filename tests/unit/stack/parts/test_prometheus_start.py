@@ -1,4 +1,4 @@
-"""Prometheus starts also where a power cut has damaged a block, which it does not do by itself."""
+"""Prometheus starts also where a power cut has damaged a block, over which it does not start."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def blocks(folder: Path) -> set[str]:
         "open /prometheus/01M8QPZS64C4KCRPGY1RP8SQXK/chunks: no such file or directory",
     ],
 )
-def test_damaged_blocks_are_set_aside_and_the_alerts_go_on(why: str, tmp_path: Path) -> None:
+def test_damaged_blocks_are_moved_out_of_the_way_and_the_alerts_go_on(why: str, tmp_path: Path) -> None:
     done = start(tmp_path, f"corrupted block {_BAD}: {why}\ncorrupted block {_WORSE}: {why}\n")
     assert blocks(tmp_path) == {_GOOD, f"damaged-{_BAD}", f"damaged-{_WORSE}"}
     assert done.stdout.splitlines()[-1] == "serves with --a=b", "no alert is sent any more"
