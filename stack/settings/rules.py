@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 from collections.abc import Iterator
 
 from stack.common import cron
@@ -11,6 +12,7 @@ from stack.common.mistakes import Mistake
 from stack.common.names import PROJECT
 from stack.common.references import parse_reference
 from stack.common.secret_rules import CONFIGURED_SECRETS
+from stack.images import IMAGES
 from stack.settings import application_secrets, connections, ipv6
 from stack.settings.app import GIVEN_SECRETS, LLM_KEYS, Application
 from stack.settings.data import LEAST_MAXMEMORY_MIB
@@ -34,6 +36,7 @@ def rules(environment: Environment, *, incomplete: bool = False) -> Iterator[Mis
     yield from _threshold_rules(environment)
     yield from _backup_rules(environment)
     yield from _memory_rules(environment)
+    yield from _version_rules(environment)
     yield from connections.rules(environment)
     yield from ipv6.rules(environment)
     yield from _secret_use_rules(environment, incomplete=incomplete)
@@ -149,6 +152,7 @@ def _backup_rules(environment: Environment) -> Iterator[Mistake]:
 _DRILL_BASE_MIB = 96
 """Memory in MiB that the part `drill` needs in addition to the Redis that it loads."""
 _LEAST_SCRAPE_SECONDS = 2
+_POSTGRES_MAJOR = "15"
 
 
 def _memory_rules(environment: Environment) -> Iterator[Mistake]:
@@ -193,6 +197,22 @@ def _memory_rules(environment: Environment) -> Iterator[Mistake]:
             f"{key_of('drill', 'memory_mib')}: {needed}",
         )
     yield from _scrape_rules(environment.settings.prometheus)
+
+
+def _version_rules(environment: Environment) -> Iterator[Mistake]:
+    """Yield a mistake if PostgreSQL's image is of another major version, by its tag: it would end the running one."""
+    key, image = key_of("images", "postgres"), environment.settings.images.postgres
+    if image is None or "postgres" in environment.absent:
+        return
+    major = re.match(r"(9|[1-9][0-9])(?![0-9])", parse_reference(image).tag or "")
+    if major and major[0] != _POSTGRES_MAJOR:
+        yield Mistake(
+            key,
+            image,
+            f"PostgreSQL {_POSTGRES_MAJOR}: another major version does not start on its files, and from 18 on its "
+            "image keeps its data in another folder; upgrade by dump and restore (docs/migrating-from-compose.md)",
+            f"{key}: {IMAGES['postgres'].reference}",
+        )
 
 
 def _scrape_rules(prometheus: PrometheusSettings) -> Iterator[Mistake]:

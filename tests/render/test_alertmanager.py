@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FOLDER = "/etc/samokoder"
 CONFIGURATION = f"{FOLDER}/alertmanager.yml"
 MESSAGES = f"{FOLDER}/messages.tmpl"
+START = f"{FOLDER}/start-alertmanager.sh"
 ACCESS = {f"{FOLDER}/{name}" for name in ("web.yml", "client.yml", "alertmanager_web_password")}
 
 # Name in AlertManager's metrics -> what configures it; the heartbeat reaches no person.
@@ -85,7 +86,7 @@ def test_every_secret_file_that_is_named_is_there_and_no_secret_is_in_the_text(c
     everything = [each for receiver in document["receivers"] for each in integrations(receiver)]
     named = {value for each in everything for key, value in each.items() if key.endswith("_file")}
     assert document["templates"] == [MESSAGES], "without them AlertManager sends its own text"
-    assert named == files.keys() - {CONFIGURATION, MESSAGES} - ACCESS, "it would look for a file that nobody mounts"
+    assert named == files.keys() - {CONFIGURATION, MESSAGES, START} - ACCESS, "it would look for a file that nobody mounts"
     plain = {key for each in everything for key in each if key in {"bot_token", "auth_password", "url"}}
     assert not plain, "a secret in the configuration is shown by AlertManager's own status page"
 

@@ -55,6 +55,44 @@ def test_a_silence_is_there_half_a_minute_after_it_was_made(
     assert made.strip() in said, "whoever silenced an alert is woken by it again"
 
 
+def test_a_file_that_a_full_disk_has_cut_off_keeps_no_alertmanager_from_starting(
+    laboratory: Laboratory, environment: Environment
+) -> None:
+    spec = described(environment, alertmanager.PART)
+    container = laboratory.healthy_part(spec)
+    at = f"--alertmanager.url=http://127.0.0.1:{alertmanager.PORT}"
+    code, made = output(container, "amtool", at, "silence", "add", "--comment=known", "--author=me", "alertname=Known")
+    assert code == 0, made
+    noted = ("grep", "-q", made.strip(), "/alertmanager/silences")
+    wait_until(container, lambda: output(container, *noted)[0] == 0)
+    # As AlertManager itself does where the disk has room for the beginning alone; killed before it writes again.
+    cut = "cd /alertmanager && head -c 20 silences > half && mv half silences && kill -9 $(pidof alertmanager)"
+    output(container, "sh", "-c", cut)
+    container.wait()
+    container.start()
+    wait_until(container, lambda: output(container, *spec.health_command)[0] == 0)
+    assert output(container, "ls", "/alertmanager/damaged-silences")[0] == 0
+    assert "All silences are gone" in container.logs().decode()
+
+
+def test_a_block_that_a_power_cut_has_damaged_keeps_no_prometheus_from_starting(
+    laboratory: Laboratory, environment: Environment
+) -> None:
+    spec = described(environment, prometheus.PART)
+    container = laboratory.healthy_part(spec)
+    text = "".join(f'known{{a="b"}} 1 {int(time.time()) - age}\n' for age in (40000, 39000)) + "# EOF\n"
+    blocks = "promtool tsdb create-blocks-from openmetrics text /prometheus"
+    into = f"cd /prometheus && printf '%s' '{text}' > text && {blocks}"
+    code, said = output(container, "sh", "-c", into)
+    assert code == 0, said
+    output(container, "sh", "-c", "for block in /prometheus/01*; do : > $block/tombstones; done")
+    container.kill()
+    container.wait()
+    container.start()
+    wait_until(container, lambda: output(container, *spec.health_command)[0] == 0)
+    assert "tombstones header: invalid size" in container.logs().decode(), "what is missing from now on is not told"
+
+
 @FAULTS
 def test_what_prometheus_has_just_collected_is_there(
     laboratory: Laboratory, environment: Environment, fault: Fault

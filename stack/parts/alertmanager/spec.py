@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from stack.common.names import NetworkName
 from stack.monitoring import access
@@ -18,6 +19,7 @@ from stack.spec.service import DataVolume, Publish, Scrape, ServiceSpec
 
 PART = "alertmanager"
 PORT = 9093
+_START = "start-alertmanager.sh"
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -30,7 +32,7 @@ def spec(environment: Environment) -> ServiceSpec:
         image=environment.image("alertmanager"),
         user="65534:65534",
         settings=settings,
-        entrypoint=("/bin/alertmanager",),
+        entrypoint=(f"{access.FOLDER}/{_START}",),
         command=(
             f"--config.file={access.FOLDER}/alertmanager.yml",
             "--storage.path=/alertmanager",
@@ -71,6 +73,7 @@ def files(environment: Environment, alerts: Sequence[Alert]) -> Files:
     return {
         "alertmanager.yml": alertmanager_yml(environment, alerts),
         messages.FILE: messages.messages_tmpl(settings.language),
+        _START: Path(__file__).with_name(_START).read_text(encoding="utf-8"),
         **secrets,
         **guard,
     }

@@ -9,6 +9,7 @@ from stack.monitoring.promql import (
     counted,
     cpu_held_back,
     cpu_of_limit,
+    memory,
     memory_of_limit,
     names_of,
     ratio,
@@ -155,14 +156,14 @@ def _memory(chosen: str, alerts: Alerts) -> list[Panel]:
     return [
         series(
             "Memory",
-            "Working set of each container: what cannot be taken away from it.",
+            "What cannot be taken away from each container. Pages of files do not count: the kernel drops them.",
             "bytes",
-            Query(f"max by ({CONTAINER_PART}) (container_memory_working_set_bytes{{{chosen}}})", NAME),
+            Query(f"max by ({CONTAINER_PART}) ({memory(chosen)})", NAME),
             stacked=True,
         ),
         series(
             "Memory, of the limit",
-            "Working set, of the limit. At it the kernel ends a process of the container; there is no swap.",
+            "The same, of the limit. At it the kernel ends a process of the container; there is no swap.",
             "percentunit",
             Query(memory_of_limit(chosen), NAME),
             limits=[Limit(alert="ContainerMemoryNearLimit", value=ratio(alerts.container_memory_percent))],

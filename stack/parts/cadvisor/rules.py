@@ -19,6 +19,7 @@ from stack.monitoring.alerts import (
     share,
     unless_new,
 )
+from stack.monitoring.promql import memory
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
 from stack.settings.types import seconds
@@ -151,8 +152,8 @@ def _alerts(alerts: Alerts, ours: str, part: str) -> Iterator[Alert]:
     )
     yield alert(
         name="ContainerMemoryNearLimit",
-        expression=f"max by (name) (container_memory_working_set_bytes{{{ours}}} "
-        f"/ (container_spec_memory_limit_bytes{{{ours}}} > 0)) > {share(alerts.container_memory_percent)}",
+        expression=f"max by (name) ({memory(ours)} / (container_spec_memory_limit_bytes{{{ours}}} > 0)) "
+        f"> {share(alerts.container_memory_percent)}",
         wait="5m",
         severity="warning",
         service=part,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from stack.common.names import NetworkName
@@ -17,6 +18,7 @@ from stack.spec.service import DataVolume, Publish, Scrape, ServiceSpec
 
 PART = "prometheus"
 PORT = 9090
+_START = "start-prometheus.sh"
 
 
 def spec(environment: Environment) -> ServiceSpec:
@@ -29,7 +31,7 @@ def spec(environment: Environment) -> ServiceSpec:
         image=environment.image("prometheus"),
         user="65534:65534",
         settings=settings,
-        entrypoint=("/bin/prometheus",),
+        entrypoint=(f"{access.FOLDER}/{_START}",),
         command=(
             "--config.file=/etc/samokoder/prometheus.yml",
             "--storage.tsdb.path=/prometheus",
@@ -61,6 +63,7 @@ def files(environment: Environment, parts: Sequence[ServiceSpec], groups: Sequen
     password = access.password_of(environment, PROMETHEUS_WEB)
     return {
         "prometheus.yml": prometheus_yml(environment, parts),
+        _START: Path(__file__).with_name(_START).read_text(encoding="utf-8"),
         "rules/samokoder.yml": yaml_text(rule_document(environment, groups)),
         **access.server_files(password),
         **access.password_files(*access.guarded(parts)),

@@ -690,6 +690,19 @@ def test_production_takes_no_image_without_its_digest(setting: str) -> None:
     read("staging", **{section: {name: tag}})
 
 
+@pytest.mark.parametrize("tag", ["18", "16.4-bookworm", "14-alpine", "9.6", "17rc1"])
+def test_another_major_version_of_postgresql_is_refused_before_the_running_one_is_ended(tag: str) -> None:
+    wrong = the_mistake(images={"postgres": f"mirror.example.org/postgres:{tag}@{DIGEST}"})
+    assert wrong.key == "samokoder:images.postgres"
+    assert "dump and restore" in wrong.allowed
+    assert wrong.example.startswith("samokoder:images.postgres: postgres:15.")
+
+
+@pytest.mark.parametrize("image", ["postgres:15", f"mirror.example.org/pg:15.19-2@{DIGEST}", "team/pg:2026.1", DIGEST])
+def test_an_image_of_this_postgresql_or_of_an_unknown_one_is_taken(image: str) -> None:
+    read("staging", images={"postgres": image})
+
+
 def test_every_image_setting_is_asked_for_its_digest() -> None:
     applications = {f"{name}.image" for name in ("api", "worker", "frontend")}
     assert set(IMAGE_SETTINGS) == applications | {f"images.{to_camel(name)}" for name in [*IMAGES, "backup"]}, (

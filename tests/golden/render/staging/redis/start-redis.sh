@@ -23,6 +23,8 @@ if [ -n "$held" ]; then
     echo "To mend it: make repair PART=redis ENV=…"
     exit 1
 fi
+# A snapshot or a rewrite that was killed with its server leaves its file, as large as all data, and nobody removes it.
+find /data \( -name 'temp-*.rdb' -o -name 'temp-*.aof' \) -exec rm -f {} + || :
 users=/data/users.acl
 sha256() { sha256sum | cut -d ' ' -f 1; }
 # Each start makes another password of the health check: nobody outside of this container has it.

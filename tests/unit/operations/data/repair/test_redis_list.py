@@ -52,6 +52,19 @@ def test_redis_does_not_start_over_files_that_hold_data_and_that_no_list_names(c
     assert ("make repair PART=redis" in done.stdout) is missed, done.stdout + done.stderr
 
 
+def test_what_a_killed_snapshot_or_rewrite_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "appendonlydir").mkdir()
+    parts = [f"appendonlydir/appendonly.aof.{name}" for name in ("manifest", "1.base.rdb", "1.incr.aof")]
+    kept = {"dump.rdb", "users.acl", *parts}
+    left = ("temp-21.rdb", "temp-rewriteaof-33.aof", "temp-rewriteaof-bg-33.aof", "appendonlydir/temp-rewriteaof-7.aof")
+    for name in (*kept, *left):
+        (tmp_path / name).write_bytes(b"x" * 300)
+    looks, *_ = START_REDIS.partition("\nusers=")
+    subprocess.run(["sh", "-c", looks.replace("/data", str(tmp_path))], check=True)
+    there = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert there == kept, "each kill leaves a file as large as all data, until the disk is full"
+
+
 def test_a_repair_does_not_read_such_files_as_nothing(case: tuple[Path, bool], tmp_path: Path) -> None:
     data, missed = case
     into = tmp_path / "into"
