@@ -60,7 +60,8 @@ SHORT: Mapping[str, tuple[str, ...]] = {
     ),
     "drift is found": (
         "live/test_drift.py::test_an_environment_that_is_not_up_is_an_error_and_no_drift",
-        "live/test_updates.py::test_drift_is_nothing_in_a_stack_as_it_was_made_and_finds_a_part_that_was_stopped_which_up_starts",
+        "live/test_readme.py::test_every_command_of_readme_does_what_it_says",
+        "live/test_updates.py::test_drift_finds_a_part_that_was_stopped_which_up_starts",
     ),
     "the API keeps its contract and its limits": (
         "reference_app/test_api.py",

@@ -24,9 +24,16 @@ from stack.parts.log_collector import spec as log_collector
 from stack.parts.logs import spec as logs
 from stack.settings.environment import Environment
 from tests.live.conftest import prometheus, url
+from tests.live.traffic import Traffic
 
 PARTS = ("api-1", "api-2", "worker", "postgres", "redis", "ingress", "backup")
 SOON_SECONDS = 30
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nobody_there(traffic: Traffic) -> None:
+    """No users from here on: the store is stopped for a while, and they would find alerts about it."""
+    traffic.stop()
 
 
 def write(engine: docker.DockerClient, environment: Environment, part: str, text: str) -> None:
