@@ -12,7 +12,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from host import ports
-from tests.tiers import is_short
+from tests.tiers import asks_for_none_of, is_short
 
 if TYPE_CHECKING:
     import docker
@@ -36,6 +36,14 @@ def pytest_configure(config: pytest.Config) -> None:
         share = (ports.LAST - ports.FIRST) // int(worker["workercount"])
         ports.FIRST += share * int(worker["workerid"].removeprefix("gw"))
         ports.LAST = ports.FIRST + share - 1
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even read a file none of whose tests is asked for: each process would spend seconds on a hundred such."""
+    if not collection_path.match("test_*.py"):
+        return None
+    file = collection_path.relative_to(Path(__file__).parent).as_posix()
+    return asks_for_none_of(file, config.getoption("markexpr")) or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

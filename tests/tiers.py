@@ -111,9 +111,16 @@ LONG = (
 )
 
 _SHORT = frozenset(name for names in SHORT.values() for name in names)
+_FILES = frozenset(name.partition("::")[0] for name in _SHORT)
 
 
 def is_short(file: str, test: str) -> bool:
     """Tell whether `make test` runs a test on a real engine: its file below `tests/`, its name without parameters."""
     name = f"{file}::{test}"
     return name in _SHORT or (file in _SHORT and name not in LONG)
+
+
+def asks_for_none_of(file: str, marks: str) -> bool:
+    """Tell whether a run of tests on an engine leaves a whole file to `make test-all`. marks: what pytest gets as -m."""
+    words = marks.split(" and ")
+    return words[0] in {"live", "deploy"} and "not long" in words and file not in _FILES

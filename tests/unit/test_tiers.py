@@ -20,7 +20,7 @@ from tests.conftest import (
     pytest_collection_modifyitems,
     time_by_file,
 )
-from tests.tiers import LONG, SHORT, is_short
+from tests.tiers import LONG, SHORT, asks_for_none_of, is_short
 
 TESTS = Path(__file__).parents[1]
 
@@ -47,6 +47,15 @@ def test_what_is_not_listed_is_long() -> None:
     assert is_short("live/test_drift.py", listed)
     assert not is_short("live/test_drift.py", "test_another"), "a test of a file that is not listed whole is long"
     assert not is_short("live/test_rotation.py", listed)
+
+
+def test_a_file_is_left_out_where_none_of_its_tests_is_asked_for() -> None:
+    file, short = "live/test_rotation.py", "live/test_deploys.py"
+    makefile = (TESTS.parent / "Makefile").read_text(encoding="utf-8")
+    asked = [marks.replace("$(SHORT)", "and not long") for marks in re.findall(r'-m "(.+? \$\(SHORT\))"', makefile)]
+    assert [asks_for_none_of(file, marks) for marks in asked] == [False, True, True], asked
+    assert not any(asks_for_none_of(short, marks) for marks in asked)
+    assert not any(asks_for_none_of(file, marks.removesuffix(" and not long")) for marks in asked), "`make test-all`"
 
 
 def test_the_closing_lines_name_the_dearest_files_and_the_time_of_all() -> None:
