@@ -121,6 +121,6 @@ def is_short(file: str, test: str) -> bool:
 
 
 def asks_for_none_of(file: str, marks: str) -> bool:
-    """Tell whether a run of tests on an engine leaves a whole file to `make test-all`. marks: what pytest gets as -m."""
+    """Tell whether a run of tests on an engine has none of this file, which is long. marks: what pytest gets as -m."""
     words = marks.split(" and ")
     return words[0] in {"live", "deploy"} and "not long" in words and file not in _FILES
