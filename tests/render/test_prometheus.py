@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -327,20 +328,21 @@ def test_promtool_accepts_the_rules_in_russian(laboratory: Laboratory, environme
     assert f"{len(rules('staging'))} rules found" in said
 
 
+@cache
+def world(case: str) -> tuple[Environment, dict[str, str]]:
+    """Return an environment and promtool's files for it."""
+    return case_environment(case), rules_tests(case_environment(case), rules_text(case))
+
+
 def asked_in(case: str) -> tuple[dict[str, str], list[str]]:
     """Return promtool's files of a world and the tests to run: what an earlier world has asked is not asked again."""
-    worlds = [
-        (case_environment(each), rules_tests(case_environment(each), rules_text(each)))
-        for each in WORLDS[: WORLDS.index(case) + 1]
-    ]
-    *earlier, own = worlds
+    *earlier, own = [world(each) for each in WORLDS[: WORLDS.index(case) + 1]]
     before = {name for each in earlier for name in asked_elsewhere(own, each)}
     return own[1], sorted(name for name in own[1] if name.startswith("test-") and name not in before)
 
 
 def test_a_world_is_asked_all_that_differs_in_it_from_those_before() -> None:
-    environment = case_environment("staging")
-    files = rules_tests(environment, rules_text("staging"))
+    environment, files = world("staging")
     every = {name for name in files if name.startswith("test-")}
     for changed, old, new in (
         ("ApiDown.yml", "for: ", "for: 9"),

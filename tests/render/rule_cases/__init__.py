@@ -58,7 +58,7 @@ def rules_tests(environment: Environment, rules_yml: str) -> dict[str, str]:
     for group in yaml.safe_load(rules_yml)["groups"]:
         for name in {rule["alert"] for rule in group["rules"] if "alert" in rule}:
             alone = {"groups": [{**group, "rules": _needed(group, name)}]}
-            files[f"{name}.yml"] = yaml.safe_dump(alone, sort_keys=False)
+            files[f"{name}.yml"] = _text(alone)
     tests: dict[tuple[str, str], list[dict[str, Any]]] = {
         ("rules", "1m"): [healthy.document(environment), healthy.gone(environment), healthy.back(environment)]
     }
@@ -68,8 +68,13 @@ def rules_tests(environment: Environment, rules_yml: str) -> dict[str, str]:
     for (rules, interval), documents in tests.items():
         asked = _asked_at_once(documents)
         document = {"rule_files": [f"{rules}.yml"], "evaluation_interval": interval, "tests": asked}
-        files[f"test-{rules}-{interval}.yml"] = yaml.safe_dump(document, sort_keys=False)
+        files[f"test-{rules}-{interval}.yml"] = _text(document)
     return files
+
+
+def _text(document: dict[str, Any]) -> str:
+    """Return it as YAML, a text in one line: where it is broken depends on how long a name is."""
+    return yaml.dump(document, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False, width=100_000)
 
 
 def _needed(group: dict[str, Any], alert: str) -> list[dict[str, Any]]:
@@ -121,9 +126,8 @@ def _with_their_rules(environment: Environment, files: Mapping[str, str]) -> dic
     }
     found = {}
     for name in (name for name in files if name.startswith("test-")):
-        (rules,) = yaml.safe_load(files[name])["rule_files"]
-        # The line breaks of the YAML depend on how long a name is.
-        text = str([yaml.safe_load(files[each]) for each in (name, rules)])
+        rules = name.removeprefix("test-").rpartition("-")[0]
+        text = files[name] + files[f"{rules}.yml"]
         for word, instead in called.items():
             text = text.replace(word, instead)
         found[name] = text
