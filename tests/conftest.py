@@ -12,7 +12,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 from host import ports
-from tests.tiers import is_short
+from tests.tiers import asks_for_none_of, is_short
 
 if TYPE_CHECKING:
     import docker
@@ -38,12 +38,24 @@ def pytest_configure(config: pytest.Config) -> None:
         ports.LAST = ports.FIRST + share - 1
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even read a file none of whose tests is asked for: each process would spend seconds on a hundred such."""
+    if not collection_path.match("test_*.py"):
+        return None
+    file = collection_path.relative_to(Path(__file__).parent).as_posix()
+    return asks_for_none_of(file, config.getoption("markexpr")) or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests on a real engine that `make test` leaves to `make test-all`. The folders' own hooks ran before."""
     for item in items:
         file = item.path.relative_to(Path(__file__).parent).as_posix()
         if item.get_closest_marker("live") and not is_short(file, getattr(item, "originalname", item.name)):
             item.add_marker(pytest.mark.long)
+    # All others stay before them, where they were.
+    files = [item.nodeid.partition("::")[0] for item in items]
+    places = {file: 1 + IN_ORDER.index(file) for file in set(files).intersection(IN_ORDER)}
+    items[:] = [item for _, item in sorted(zip(files, items, strict=True), key=lambda each: places.get(each[0], 0))]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -77,9 +89,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(line)
 
 
-# Fixture of a stack that is up -> the files of tests/live that use it: else each process would bring one up of its own.
+# Fixture of a stack that is up -> the files of tests/live that use it, in their order: else each process would bring up
+# one of its own. What stops a part comes after those who watch that all is well.
 ON_ONE_STACK = {
-    "stack": {
+    "stack": (
         "test_collations",
         "test_hardening",
         "test_ingress",
@@ -89,19 +102,22 @@ ON_ONE_STACK = {
         "test_runbooks",
         "test_the_stack",
         "test_traffic",
+        "test_log_search",
         "test_updates",
         "test_volume_lost",
         "test_waiting_jobs",
-    },
-    "alerting": {"test_alerts", "test_smoke"},
+    ),
+    "alerting": ("test_alerts", "test_smoke"),
 }
+IN_ORDER = [f"tests/live/{file}.py" for files in ON_ONE_STACK.values() for file in files]
 
 
 ORDERS = "tests/backup_image/test_no_write_is_lost.py"
 
 
-# A file of few tests with one of ten seconds: handed out last, as few tests are, it would be waited for alone.
-FIRST = ("tests/unit/test_adding_a_part.py",)
+# What takes longest, the longest first: handed out last, as few tests are, it would be waited for alone.
+LONG_FILES = ("tests/live/test_readme.py", "tests/render/test_prometheus.py", "tests/unit/test_adding_a_part.py")
+FIRST = (*ON_ONE_STACK, *LONG_FILES)
 
 
 class _ByFile(LoadFileScheduling):  # type: ignore[misc]
@@ -114,9 +130,8 @@ class _ByFile(LoadFileScheduling):  # type: ignore[misc]
     """
 
     def _assign_work_unit(self, node: Any) -> None:
-        for file in FIRST:
-            if file in self.workqueue:
-                self.workqueue.move_to_end(file, last=False)
+        if first := next((each for each in FIRST if each in self.workqueue), ""):
+            self.workqueue.move_to_end(first, last=False)
         super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:

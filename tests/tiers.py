@@ -61,7 +61,8 @@ SHORT: Mapping[str, tuple[str, ...]] = {
     ),
     "drift is found": (
         "live/test_drift.py::test_an_environment_that_is_not_up_is_an_error_and_no_drift",
-        "live/test_updates.py::test_drift_is_nothing_in_a_stack_as_it_was_made_and_finds_a_part_that_was_stopped_which_up_starts",
+        "live/test_readme.py::test_every_command_of_readme_does_what_it_says",
+        "live/test_updates.py::test_drift_finds_a_part_that_was_stopped_which_up_starts",
     ),
     "the API keeps its contract and its limits": (
         "reference_app/test_api.py",
@@ -111,9 +112,16 @@ LONG = (
 )
 
 _SHORT = frozenset(name for names in SHORT.values() for name in names)
+_FILES = frozenset(name.partition("::")[0] for name in _SHORT)
 
 
 def is_short(file: str, test: str) -> bool:
     """Tell whether `make test` runs a test on a real engine: its file below `tests/`, its name without parameters."""
     name = f"{file}::{test}"
     return name in _SHORT or (file in _SHORT and name not in LONG)
+
+
+def asks_for_none_of(file: str, marks: str) -> bool:
+    """Tell whether a run of tests on an engine has none of this file, which is long. marks: what pytest gets as -m."""
+    words = marks.split(" and ")
+    return words[0] in {"live", "deploy"} and "not long" in words and file not in _FILES

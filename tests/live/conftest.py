@@ -22,13 +22,13 @@ import yaml
 
 from bench.own_ports import own_ports
 from operations.clone import ROOT
-from operations.lifecycle.down import destroy_data
 from operations.lifecycle.up import bring_up
 from operations.workspace.pulumi import PulumiRun
 from operations.workspace.workspace import Workspace
 from stack.settings.environment import Environment
 from stack.settings.part import Published
-from tests.live.notifications import NAME, stand_in
+from tests.live import clones
+from tests.live.notifications import NAME, StandIn, stand_in
 from tests.live.traffic import Traffic
 from tests.small_disk import small_disk_of_root
 
@@ -58,7 +58,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def new_workspace(
     engine: docker.DockerClient, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[], Workspace]]:
-    """Makes workspaces with a name, a folder and ports of their own; what they made is gone afterwards."""
+    """Makes workspaces with a name, a folder and ports of their own; what they made is gone afterwards.
+
+    The engine is told to remove it: Pulumi takes most of a minute for that, and test_smoke.py tries it.
+    """
     made: list[Workspace] = []
 
     def make() -> Workspace:
@@ -75,8 +78,7 @@ def new_workspace(
 
     yield make
     for workspace in made:
-        if workspace.stack_file.exists():
-            destroy_data(workspace, interactive=False)
+        clones.remove(engine, workspace.name)
         shutil.rmtree(workspace.folder)
 
 
@@ -103,7 +105,7 @@ def up_with_llm(workspace: Workspace, engine: docker.DockerClient) -> Iterator[N
     bring_up(workspace, interactive=False)
     with stand_in(engine, workspace.settings()):
         yield
-    destroy_data(workspace, interactive=False)
+    clones.remove(engine, workspace.name)
 
 
 @contextlib.contextmanager
@@ -267,10 +269,13 @@ def alerted_disk() -> Iterator[Path | None]:
 
 
 @pytest.fixture(scope="session")
-def alerting(new_workspace: Callable[[], Workspace], alerted_disk: Path | None) -> Workspace:
+def told(
+    engine: docker.DockerClient, new_workspace: Callable[[], Workspace], alerted_disk: Path | None
+) -> Iterator[tuple[Workspace, StandIn]]:
     """One more stack: it can tell people, asks for passwords, has a page and an API that takes any number of requests.
 
-    Files that use it are named in tests/conftest.py too.
+    Its waiting times are a twentieth, once those whom it notifies are there: notified before, each way would have lost
+    more than half for 15 minutes, and the heart would not beat.
     """
     del alerted_disk  # that was mounted before
     workspace = with_secrets(
@@ -291,7 +296,22 @@ def alerting(new_workspace: Callable[[], Workspace], alerted_disk: Path | None) 
     )
     workspace = replace(workspace, extra_config={**workspace.extra_config, "samokoder:basicAuth": "always"})
     bring_up(workspace, interactive=False)
-    return workspace
+    with stand_in(engine, workspace.settings(), TOKEN) as receiver:
+        quick = with_config(workspace, {"samokoder:alerts": {"waitFactor": 0.05}})
+        bring_up(quick, interactive=False)
+        yield quick, receiver
+
+
+@pytest.fixture(scope="session")
+def alerting(told: tuple[Workspace, StandIn]) -> Workspace:
+    """That stack. Files that use it are named in tests/conftest.py too."""
+    return told[0]
+
+
+@pytest.fixture(scope="session")
+def alerted(told: tuple[Workspace, StandIn]) -> StandIn:
+    """Where its notifications go."""
+    return told[1]
 
 
 @pytest.fixture(scope="session")

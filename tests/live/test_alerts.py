@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -31,34 +31,16 @@ from operations.lifecycle.up import bring_up
 from operations.workspace.workspace import Workspace
 from stack.monitoring import access
 from stack.settings.environment import Environment
-from tests.live.conftest import TOKEN, url, with_config
+from tests.live.conftest import url
 from tests.live.job_queue import Queue
-from tests.live.notifications import PATIENCE_SECONDS, StandIn, stand_in
+from tests.live.notifications import PATIENCE_SECONDS, StandIn
 from tests.live.test_the_stack import until
 
 
 @pytest.fixture(scope="module")
-def told(engine: docker.DockerClient, alerting: Workspace) -> Iterator[tuple[Workspace, StandIn]]:
-    """The stack with waiting times of a twentieth, once those whom it notifies are there.
-
-    Notified before, each way would have lost more than half for 15 minutes: the heart would not beat.
-    """
-    with stand_in(engine, alerting.settings(), TOKEN) as receiver:
-        quick = with_config(alerting, {"samokoder:alerts": {"waitFactor": 0.05}})
-        bring_up(quick, interactive=False)
-        yield quick, receiver
-    bring_up(alerting, interactive=False)  # as the other file that uses it expects it
-
-
-@pytest.fixture(scope="module")
-def quick(told: tuple[Workspace, StandIn]) -> Workspace:
-    return told[0]
-
-
-@pytest.fixture(scope="module")
-def alerted(told: tuple[Workspace, StandIn]) -> StandIn:
-    """Where its notifications go."""
-    return told[1]
+def quick(alerting: Workspace) -> Workspace:
+    """The stack that tells people, with waiting times of a twentieth."""
+    return alerting
 
 
 @pytest.fixture(scope="module")

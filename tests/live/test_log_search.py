@@ -26,10 +26,17 @@ from stack.parts.logs import spec as logs
 from stack.settings.environment import Environment
 from tests import leaks
 from tests.live.conftest import prometheus, url
+from tests.live.traffic import Traffic
 from tests.planted import SUPERUSER_PSQL
 
 PARTS = ("api-1", "api-2", "worker", "postgres", "redis", "ingress", "backup")
 SOON_SECONDS = 30
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nobody_there(traffic: Traffic) -> None:
+    """No users from here on: the store is stopped for a while, and they would find alerts about it."""
+    traffic.stop()
 
 
 def write(engine: docker.DockerClient, environment: Environment, part: str, text: str) -> None:

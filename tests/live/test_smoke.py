@@ -21,7 +21,7 @@ from operations.checks.report import Report, Verdict
 from operations.checks.smoke import smoke
 from operations.engine import containers
 from operations.engine.commands import execute
-from operations.lifecycle.down import take_down
+from operations.lifecycle.down import destroy_data
 from operations.workspace.workspace import Workspace
 from stack.common.names import NetworkName
 from stack.parts.postgres import spec as postgres
@@ -36,15 +36,14 @@ Break = Callable[[docker.DockerClient, Workspace], AbstractContextManager[Worksp
 
 
 @pytest.fixture(scope="module")
-def smoked(alerting: Workspace) -> Iterator[Workspace]:
+def smoked(alerting: Workspace) -> Workspace:
     """The stack that can tell people, with its first backups; this is the last file that uses it."""
     whole = smoke.smoke(alerting, wait=PATIENCE_SECONDS * 2)
     assert not whole.failed, reasons(whole)
     # That there is no backup yet is no fault of a new stack; what is asked here is asked of one that has them.
     unmade = until(lambda: without_backup(smoke.smoke(alerting)), lambda found: not found, PATIENCE_SECONDS * 2)
     assert not unmade, unmade
-    yield alerting
-    take_down(alerting, interactive=False)  # two cores have enough to do with the tests that follow
+    return alerting
 
 
 def not_available(report: Report) -> dict[str, str]:
@@ -243,3 +242,17 @@ def test_a_server_that_takes_much_with_it_is_told_once_and_its_victims_by_what_t
         server.start()
     mended = smoke.smoke(smoked, wait=PATIENCE_SECONDS * 2)
     assert not mended.failed, reasons(mended)
+
+
+def test_destroy_data_leaves_nothing_of_the_environment(smoked: Workspace, engine: docker.DockerClient) -> None:
+    """The last one on this stack, and for the tests that follow elsewhere two cores have enough to do."""
+    prefix = f"{smoked.settings().prefix}-"
+    edge = engine.networks.get(f"{prefix}{NetworkName.EDGE}")
+    for stranger, its in edge.attrs["Containers"].items():
+        if not its["Name"].startswith(prefix):
+            edge.disconnect(stranger, force=True)  # whom it notifies: no part, so its network could not be removed
+    removed = destroy_data(smoked, interactive=False)
+    assert f"{prefix}postgres-data" in removed
+    assert not containers.of_environment(engine, smoked.name)
+    left = [*engine.volumes.list(filters={"name": f"^{prefix}"}), *engine.networks.list(filters={"name": f"^{prefix}"})]
+    assert not left, [each.attrs for each in left]

@@ -60,10 +60,8 @@ def test_a_second_up_changes_nothing_also_after_a_refresh(stack: Workspace, engi
     assert containers.ids(engine, stack.name) == before, "an `up` without a change restarted something"
 
 
-def test_drift_is_nothing_in_a_stack_as_it_was_made_and_finds_a_part_that_was_stopped_which_up_starts(
-    stack: Workspace, engine: docker.DockerClient
-) -> None:
-    assert find_drift(stack) == [], "what was just made is what is declared"
+def test_drift_finds_a_part_that_was_stopped_which_up_starts(stack: Workspace, engine: docker.DockerClient) -> None:
+    """That there is none in a stack as it was made, README's own `make drift` shows in test_readme.py."""
     containers.find(engine, stack.settings(), "worker").stop()
     findings = [(each.name, each.field, each.found) for each in find_drift(stack)]
     assert findings == [(f"{stack.settings().prefix}-worker", "state", "stopped")]
@@ -72,19 +70,28 @@ def test_drift_is_nothing_in_a_stack_as_it_was_made_and_finds_a_part_that_was_st
 
 
 def test_a_changed_prometheus_setting_replaces_prometheus_only(stack: Workspace, engine: docker.DockerClient) -> None:
+    """It stays changed until the next test, whose `up` puts it back."""
     before = containers.ids(engine, stack.name)
     own = dict(stack.extra_config["samokoder:prometheus"])
     changed = replace(
         stack, extra_config={**stack.extra_config, "samokoder:prometheus": {**own, "scrapeInterval": "20s"}}
     )
-    try:
-        bring_up(changed, interactive=False)
-        after = containers.ids(engine, stack.name)
-        config = httpx.get(f"{url(stack.settings(), 'prometheus')}/api/v1/status/config", timeout=30).json()
-    finally:
-        bring_up(stack, interactive=False)
+    bring_up(changed, interactive=False)
+    after = containers.ids(engine, stack.name)
+    config = httpx.get(f"{url(stack.settings(), 'prometheus')}/api/v1/status/config", timeout=30).json()
     assert {part for part in before if before[part] != after[part]} == {"prometheus"}, "a change touched other parts"
     assert "scrape_interval: 20s" in config["data"]["yaml"], "the change did not arrive"
+
+
+def test_down_then_up_keeps_the_data_and_the_secrets(stack: Workspace, engine: docker.DockerClient) -> None:
+    write_project(stack, "kept")
+    passwords = stack.open().secrets()
+    kept = take_down(stack, interactive=False)
+    assert not containers.of_environment(engine, stack.name), "down leaves no container"
+    assert f"samokoder-{stack.name}-postgres-data" in kept
+    bring_up(stack, interactive=False)
+    assert stack.open().secrets() == passwords, "other passwords than the volume's would have locked it"
+    assert "kept" in projects(stack)
 
 
 def test_a_rotated_password_is_the_only_one_that_opens_and_the_data_stays(
@@ -139,17 +146,6 @@ def test_a_part_that_gets_sick_fails_the_up_with_its_log_and_a_good_value_repair
     finally:
         rows = bring_up(stack, interactive=False).parts
     assert all(row.ok for row in rows if row.state != NOT_AVAILABLE), rows
-
-
-def test_down_then_up_keeps_the_data_and_the_secrets(stack: Workspace, engine: docker.DockerClient) -> None:
-    write_project(stack, "kept")
-    passwords = stack.open().secrets()
-    kept = take_down(stack, interactive=False)
-    assert not containers.of_environment(engine, stack.name), "down leaves no container"
-    assert f"samokoder-{stack.name}-postgres-data" in kept
-    bring_up(stack, interactive=False)
-    assert stack.open().secrets() == passwords, "other passwords than the volume's would have locked it"
-    assert "kept" in projects(stack)
 
 
 def test_a_plain_destroy_is_refused_and_removes_no_volume(stack: Workspace, engine: docker.DockerClient) -> None:

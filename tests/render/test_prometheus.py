@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from tests.described import dashboard_texts, specs
 from tests.recording import CASES, case_environment, environment_of
 from tests.render.conftest import Laboratory, contents, output, wait_until
 from tests.render.known_alerts import every_alert
-from tests.render.rule_cases import cases, rules_tests
+from tests.render.rule_cases import asked_elsewhere, cases, rules_tests
 
 RULES = "rules/samokoder.yml"
 # They fire always: there is no state of the world in which they should not.
@@ -337,13 +338,40 @@ def test_promtool_accepts_the_rules_in_russian(laboratory: Laboratory, environme
     assert f"{len(rules('staging'))} rules found" in said
 
 
+@cache
+def world(case: str) -> tuple[Environment, dict[str, str]]:
+    """Return an environment and promtool's files for it."""
+    return case_environment(case), rules_tests(case_environment(case), rules_text(case))
+
+
+def asked_in(case: str) -> tuple[dict[str, str], list[str]]:
+    """Return promtool's files of a world and the tests to run: what an earlier world has asked is not asked again."""
+    *earlier, own = [world(each) for each in WORLDS[: WORLDS.index(case) + 1]]
+    before = {name for each in earlier for name in asked_elsewhere(own, each)}
+    return own[1], sorted(name for name in own[1] if name.startswith("test-") and name not in before)
+
+
+def test_a_world_is_asked_all_that_differs_in_it_from_those_before() -> None:
+    environment, files = world("staging")
+    every = {name for name in files if name.startswith("test-")}
+    for changed, old, new in (
+        ("ApiDown.yml", "for: ", "for: 9"),
+        ("test-ApiDown-1m.yml", "eval_time: ", "eval_time: 9"),
+    ):
+        assert old in files[changed]
+        other = {**files, changed: files[changed].replace(old, new)}
+        assert asked_elsewhere((environment, files), (environment, other)) == every - {"test-ApiDown-1m.yml"}
+    again = set(asked_in("managed")[1])
+    assert {"test-rules-1m.yml", "test-RedisDown-1m.yml", "test-ContainerMissing-1m.yml"} <= again, "other rules"
+    assert "test-ApiLatencyHigh-1m.yml" not in again, "it is of no server that may be managed"
+
+
 @pytest.mark.live
 @pytest.mark.parametrize("case", WORLDS)
 def test_promtool_sees_every_alert_fire_and_be_silent(
     laboratory: Laboratory, environment: Environment, case: str
 ) -> None:
-    files = rules_tests(case_environment(case), rules_text(case))
-    tests = sorted(name for name in files if name.startswith("test-"))
+    files, tests = asked_in(case)
     shell = laboratory.shell(environment.image("prometheus"), {f"/test/{name}": text for name, text in files.items()})
     code, said = output(shell, "promtool", "test", "rules", *(f"/test/{name}" for name in tests))
     assert code == 0, said

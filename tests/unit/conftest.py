@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, wraps
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from stack.monitoring.boards import Board
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,6 +22,28 @@ def recordings_of_all_processes(request: pytest.FixtureRequest, tmp_path_factory
 
         recording.shared = tmp_path_factory.getbasetemp().parent / "recordings"
         recording.shared.mkdir(exist_ok=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def dashboards_written_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each environment that differs in anything has seven of them: a tenth of a second. tests/render looks at them."""
+    if not hasattr(request.config, "workerinput"):
+        yield
+        return
+    from stack.parts.grafana import grafana_json  # noqa: PLC0415 - half a second that a single file may not need
+
+    write, written = grafana_json.to_text, dict[bytes, str]()
+
+    @wraps(write)
+    def to_text(board: Board) -> str:
+        content = pickle.dumps(board)
+        if content not in written:
+            written[content] = write(board)
+        return written[content]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(grafana_json, "to_text", to_text)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import OrderedDict
 from pathlib import Path
@@ -9,8 +10,17 @@ from typing import Any, Literal
 
 import pytest
 
-from tests.conftest import DEAREST, FIRST, _ByFile, time_by_file
-from tests.tiers import LONG, SHORT, is_short
+from tests.conftest import (
+    DEAREST,
+    FIRST,
+    IN_ORDER,
+    LONG_FILES,
+    ON_ONE_STACK,
+    _ByFile,
+    pytest_collection_modifyitems,
+    time_by_file,
+)
+from tests.tiers import LONG, SHORT, asks_for_none_of, is_short
 
 TESTS = Path(__file__).parents[1]
 
@@ -39,6 +49,15 @@ def test_what_is_not_listed_is_long() -> None:
     assert not is_short("live/test_rotation.py", listed)
 
 
+def test_a_file_is_left_out_where_none_of_its_tests_is_asked_for() -> None:
+    file, short = "live/test_rotation.py", "live/test_deploys.py"
+    makefile = (TESTS.parent / "Makefile").read_text(encoding="utf-8")
+    asked = [marks.replace("$(SHORT)", "and not long") for marks in re.findall(r'-m "(.+? \$\(SHORT\))"', makefile)]
+    assert [asks_for_none_of(file, marks) for marks in asked] == [False, True, True], asked
+    assert not any(asks_for_none_of(short, marks) for marks in asked)
+    assert not any(asks_for_none_of(file, marks.removesuffix(" and not long")) for marks in asked), "`make test-all`"
+
+
 def test_the_closing_lines_name_the_dearest_files_and_the_time_of_all() -> None:
     def report(file: int, when: Literal["setup", "call", "teardown"], seconds: float) -> pytest.TestReport:
         return pytest.TestReport(
@@ -62,14 +81,55 @@ class Process:
         self.given += numbers
 
 
-def test_the_file_of_one_long_test_is_begun_before_those_of_many() -> None:
+def test_what_takes_longest_is_begun_first() -> None:
     made: Any = _ByFile.__new__(_ByFile)
-    made.workqueue = OrderedDict({"tests/unit/test_many.py": {"many": False}, FIRST[0]: {"long": False}})
+    longest, long = FIRST[0], LONG_FILES[-1]
+    queue = {"tests/unit/test_many.py": {"many": False}, long: {"long": False}, longest: {"longest": False}}
+    made.workqueue = OrderedDict(queue)
     process = Process()
-    made.assigned_work, made.registered_collections = {}, {process: ["many", "long"]}
-    made._assign_work_unit(process)
-    assert process.given == [1], "one process would be at it alone, when all others have ended"
-    assert all((TESTS.parent / file).is_file() for file in FIRST)
+    made.assigned_work, made.registered_collections = {}, {process: ["many", "long", "longest"]}
+    for _ in queue:
+        made._assign_work_unit(process)
+    assert process.given == [2, 1, 0], "one process would be at it alone, when all others have ended"
+    assert all((TESTS.parent / file).is_file() for file in (*LONG_FILES, *IN_ORDER))
+
+
+class Item:
+    """A test, as far as the order asks for it."""
+
+    def __init__(self, file: str) -> None:
+        self.nodeid, self.path, self.name = f"{file}::test", TESTS.parent / file, "test"
+
+    def get_closest_marker(self, _name: str) -> None: ...
+
+
+def test_on_a_stack_that_is_shared_what_stops_a_part_comes_after_those_who_watch_that_all_is_well() -> None:
+    files = [f"tests/live/test_{name}.py" for name in ("log_search", "lock", "updates", "traffic", "the_stack")]
+    items: Any = [Item(file) for file in files for _ in range(2)]
+    pytest_collection_modifyitems(items)
+    wanted = [f"tests/live/test_{name}.py" for name in ("lock", "the_stack", "traffic", "log_search", "updates")]
+    assert [item.nodeid for item in items] == [f"{file}::test" for file in wanted for _ in range(2)]
+
+
+def asks_for(file: Path, fixtures: frozenset[str]) -> bool:
+    """Tell whether a test file asks for one of these fixtures, and has none of that name for itself."""
+    made = [each for each in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(each, ast.FunctionDef)]
+    of_tests = [
+        each
+        for each in made
+        if each.name.startswith("test_") or "fixture" in "".join(map(ast.dump, each.decorator_list))
+    ]
+    asked = {argument.arg for each in of_tests for argument in each.args.args}
+    return bool(asked & fixtures - {each.name for each in made})
+
+
+@pytest.mark.parametrize(
+    ("shared", "fixtures"),
+    [("stack", {"stack", "environment", "traffic"}), ("alerting", {"alerting", "told", "alerted"})],
+)
+def test_whoever_uses_a_shared_stack_is_handed_out_with_all_who_do(shared: str, fixtures: set[str]) -> None:
+    users = {file.stem for file in (TESTS / "live").glob("test_*.py") if asks_for(file, frozenset(fixtures))}
+    assert users == set(ON_ONE_STACK[shared]), "each process would bring up one of its own"
 
 
 @pytest.mark.parametrize(
