@@ -161,6 +161,18 @@ def test_compose_puts_no_variable_of_ours_in_the_place_of_a_dollar_sign() -> Non
     assert service["command"] == ["echo $$A"]
 
 
+def test_compose_asks_a_starting_container_as_often_as_up_does() -> None:
+    facts = recorded_facts("api-1")
+    often = replace(facts, health={**facts.health, "start interval": 1.0})
+    told = {"alone": often}
+    check = compose.document(told, after={}, internal={}, data=set())["services"]["alone"]["healthcheck"]
+    assert check["start_interval"] == "1s", "else Compose would wait ten times as long for each part on a new engine"
+    older = compose.document(told, after={}, internal={}, data=set(), start_interval=False)
+    assert "start_interval" not in older["services"]["alone"]["healthcheck"], "docker-compose 1.29 refuses such a file"
+    assert compose.differences(often, facts) == ["health"], "and the row says that the two are not the same"
+    assert "start_interval" not in alone(facts)["services"]["alone"]["healthcheck"], "an old engine has none"
+
+
 def test_what_compose_has_made_otherwise_is_told() -> None:
     ours = recorded_facts("api-1")
     theirs = replace(ours, name="x-compose_api-1_1", networks={"x-compose_edge": ()}, network_mode="x", labels={})
