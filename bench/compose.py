@@ -61,6 +61,7 @@ def measure(client: docker.DockerClient, workspace: Workspace, reporter: Reporte
         after={spec.part: spec.after for spec in described},
         internal={str(each.name): bool(each.attrs["Internal"]) for each in networks},
         data=begin_empty(environment, described),
+        start_interval=program[0] == "docker",
     )
     containers.stop(client, environment, environment.running(), reporter)
     project = f"{workspace.name}-compose"
@@ -147,18 +148,19 @@ def document(
     after: Mapping[str, Sequence[str]],
     internal: Mapping[str, bool],
     data: Collection[str],
+    start_interval: bool = True,
 ) -> dict[str, Any]:
     """Return the compose file of containers by part. It has every secret that a container has in its environment.
 
     after: parts that are healthy before a part starts. internal: the environment's networks, and whether each is
     without a way out; another network is there already. data: names of the volumes that begin empty; another one is
-    there already.
+    there already. start_interval: this Compose knows the start interval of health checks; the older program does not.
     """
     volumes = {mount.source for facts in parts.values() for mount in facts.mounts.values()}
     networks = {network for facts in parts.values() for network in facts.networks} - {_NO_NETWORK}
     return {
         "services": {
-            part: _escaped(_service(facts, [each for each in after.get(part, ()) if each in parts]))
+            part: _escaped(_service(facts, [each for each in after.get(part, ()) if each in parts], start_interval))
             for part, facts in parts.items()
         },
         "networks": {
@@ -173,8 +175,9 @@ def document(
     }
 
 
-def _service(facts: ContainerFacts, after: Sequence[str]) -> dict[str, Any]:
+def _service(facts: ContainerFacts, after: Sequence[str], start_interval: bool) -> dict[str, Any]:
     health = facts.health
+    timed = ("interval", "timeout", "start period", *(["start interval"] if start_interval else []))
     log = dict(facts.log)
     service = {
         "image": facts.image,
@@ -215,7 +218,7 @@ def _service(facts: ContainerFacts, after: Sequence[str]) -> dict[str, Any]:
         "stop_grace_period": go_duration(facts.stop_timeout) if facts.stop_timeout else None,
         "healthcheck": {
             "test": list(health["test"]),
-            **{key.replace(" ", "_"): go_duration(int(health[key])) for key in ("interval", "timeout", "start period")},
+            **{key.replace(" ", "_"): go_duration(int(health[key])) for key in timed if health.get(key)},
             "retries": health["retries"],
         },
         "depends_on": {part: {"condition": "service_healthy"} for part in after},

@@ -24,7 +24,7 @@ from stack.common.names import PART_LABEL
 from stack.settings.environment import Environment
 from stack.settings.types import seconds as seconds_of
 
-IDLE_SECONDS = 120.0
+IDLE_SECONDS = 90.0
 _COMPONENT = "samokoder:monitoring:"
 _MIB = 2**20
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -70,3 +71,8 @@ class Stack(pulumi.ComponentResource):
             parts[spec.part] = Part(spec, platform, after, opts=child)
         self.parts = parts
         self.register_outputs({"parts": sorted(parts)})
+
+    async def registered(self) -> None:
+        """Wait until every part's container is registered, or one is refused. Pulumi itself reports a refusal."""
+        waiting = [asyncio.ensure_future(part.container.urn.future()) for part in self.parts.values()]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)

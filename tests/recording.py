@@ -107,6 +107,8 @@ class Recording:
     component_outputs: tuple[Leaf, ...]
     """What the components register as their outputs: it is in the state as well."""
     log: tuple[tuple[int, str], ...]
+    left: int
+    """Outputs that were not ready when the program had ended."""
     secrets: Mapping[str, str]
     """Every secret value of this run by its name: what must be nowhere in plain text."""
 
@@ -364,31 +366,44 @@ def _recorded_once(stack: str, wire: str) -> Recording:
     return made
 
 
-def record_anew(stack: str, config: dict[str, str]) -> Recording:
+def record_anew(
+    stack: str, config: dict[str, str], *, program_file: Path = ROOT / "__main__.py", preview: bool = False
+) -> Recording:
     """Run it once more, in a context and a loop of its own. config: as Pulumi hands it to a program."""
     secret_keys = sorted(encrypted(config))
     engine, log = _Engine(), _Log()
     monitor = _Monitor(engine)
     exported: dict[str, Any] = {}
     secret_outputs: set[str] = set()
+    left: list[int] = []
 
     async def program() -> None:
         # Contexts without one of their own share the first, and in it the tasks of a loop that is closed.
         SETTINGS.outputs = set()
         logger = logging.Logger("recorded", logging.INFO)  # noqa: LOG001 - of this run alone, so no handler outlives it
         logger.addHandler(log)
-        set_mocks(engine, project=PROJECT, stack=stack, preview=False, monitor=monitor, logger=logger)
+        set_mocks(engine, project=PROJECT, stack=stack, preview=preview, monitor=monitor, logger=logger)
         pulumi.runtime.set_all_config(config, secret_keys)
 
         def run() -> None:
             try:
-                runpy.run_path(str(ROOT / "__main__.py"))
+                runpy.run_path(str(program_file))
             except SystemExit as ended:
                 for _, message in log.said:
                     ended.add_note(message)
                 raise
 
-        await run_pulumi_func(run)
+        async def whole() -> None:
+            root = get_root_resource()
+            assert isinstance(root, PulumiStack)
+            # The mocks' own stack takes no `pulumi.run` any more; that of a real run does, and awaits it.
+            root._async_program_registration_closed = False
+            run()
+            if entrypoint := root._take_async_program():
+                await entrypoint()
+            left.append(len(SETTINGS.outputs))
+
+        await run_pulumi_func(whole)
         root = get_root_resource()
         assert isinstance(root, PulumiStack)
         for name, value in root.outputs.items():
@@ -416,6 +431,7 @@ def record_anew(stack: str, config: dict[str, str]) -> Recording:
         secret_outputs=frozenset(secret_outputs),
         component_outputs=tuple(monitor.outputs),
         log=tuple(log.said),
+        left=left[0],
         secrets=engine.generated | {key.removeprefix(f"{PROJECT}:"): config[key] for key in secret_keys if config[key]},
     )
 

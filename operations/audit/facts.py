@@ -331,6 +331,7 @@ def _declared_health(check: Mapping[str, Any] | None) -> dict[str, Any]:
         "interval": _seconds(check.get("interval")),
         "timeout": _seconds(check.get("timeout")),
         "start period": _seconds(check.get("startPeriod")),
+        **_start_interval(_seconds(check.get("startInterval"))),
         "retries": int(check.get("retries") or 0),
     }
 
@@ -343,8 +344,14 @@ def _found_health(check: Mapping[str, Any] | None) -> dict[str, Any]:
         "interval": (check.get("Interval") or 0) / _NANO,
         "timeout": (check.get("Timeout") or 0) / _NANO,
         "start period": (check.get("StartPeriod") or 0) / _NANO,
+        **_start_interval((check.get("StartInterval") or 0) / _NANO),
         "retries": check.get("Retries") or 0,
     }
+
+
+def _start_interval(seconds: float) -> dict[str, float]:
+    """Return it where there is one: engines before API 1.44 know none, and Pulumi's state has 0s for it."""
+    return {"start interval": seconds} if seconds else {}
 
 
 def _seconds(duration: str | None) -> float:

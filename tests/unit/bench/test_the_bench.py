@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +16,9 @@ import yaml
 from docker.models.containers import Container
 from rich.console import Console
 
-from bench import compose, monitoring
-from bench.report import Measurement, show
+from bench import compose, monitoring, scale
+from bench.critical_path import Watch
+from bench.report import Measurement, Results, Sample, show
 from host.progress import Reporter
 from operations.audit.facts import ContainerFacts, Mount, declared, found
 from operations.workspace.workspace import Workspace
@@ -157,6 +159,18 @@ def test_compose_puts_no_variable_of_ours_in_the_place_of_a_dollar_sign() -> Non
     service = alone(facts)["services"]["alone"]
     assert service["environment"]["SECRET"].startswith("$$HOME"), "a secret would come to the container cut"
     assert service["command"] == ["echo $$A"]
+
+
+def test_compose_asks_a_starting_container_as_often_as_up_does() -> None:
+    facts = recorded_facts("api-1")
+    often = replace(facts, health={**facts.health, "start interval": 1.0})
+    told = {"alone": often}
+    check = compose.document(told, after={}, internal={}, data=set())["services"]["alone"]["healthcheck"]
+    assert check["start_interval"] == "1s", "else Compose would wait ten times as long for each part on a new engine"
+    older = compose.document(told, after={}, internal={}, data=set(), start_interval=False)
+    assert "start_interval" not in older["services"]["alone"]["healthcheck"], "docker-compose 1.29 refuses such a file"
+    assert compose.differences(often, facts) == ["health"], "and the row says that the two are not the same"
+    assert "start_interval" not in alone(facts)["services"]["alone"]["healthcheck"], "an old engine has none"
 
 
 def test_what_compose_has_made_otherwise_is_told() -> None:
@@ -370,11 +384,133 @@ def test_a_goal_is_met_by_the_ratio(
     assert result["ratio"] == measured / 10
 
 
-def test_the_table_says_of_each_goal_whether_it_is_met_and_repeats_those_that_are_not() -> None:
+def results(tmp_path: Path, *, seconds: float = 60, rows: Sequence[Measurement] = ()) -> Results:
+    return Results(file=tmp_path / "results.json", say=lambda _: None, seconds=seconds, rows=[*rows])
+
+
+def test_the_table_says_of_each_goal_whether_it_is_met_and_sums_up_in_its_last_line(tmp_path: Path) -> None:
     said = io.StringIO()
-    show(Console(file=said, width=160), [row(20, at_most=1.3), row(9, at_least=0.9), row(5)])
+    found = results(tmp_path, rows=[row(20, at_most=1.3), row(9, at_least=0.9), row(5)])
+    found.failed["the curve"] = "not begun"
+    show(Console(file=said, width=160), found)
     text = said.getvalue()
     assert "at most 1.3: not met" in text
     assert "at least 0.9: met" in text
     assert "none" in text
-    assert text.rstrip().endswith("1 of 2 goals met\nNot met: up [cold]: 2.00, at most 1.3"), text
+    assert text.rstrip().splitlines()[-2:] == [
+        "Not measured: the curve: not begun",
+        "1 of 2 goals met; not met: up [cold] (2.00, at most 1.3); not measured: the curve",
+    ]
+
+
+def test_the_median_of_several_runs_counts_with_the_least_and_the_most_beside_it(tmp_path: Path) -> None:
+    measured = Measurement(
+        what="up",
+        measured=Sample.of([30, 13, 12, 11, 12]),
+        beside="compose",
+        beside_measured=Sample.of([10, 10, 10, 9, 50]),
+        at_most=1.3,
+    )
+    assert measured.as_json()["met"] is True, "one run that was disturbed decides nothing"
+    said = io.StringIO()
+    show(Console(file=said, width=160), results(tmp_path, rows=[measured]))
+    assert "12.00 (11.00 to 30.00)" in said.getvalue()
+    assert "10.00 (9.00 to 50.00)" in said.getvalue()
+
+
+def test_a_measurement_that_fails_loses_no_other(tmp_path: Path) -> None:
+    found = results(tmp_path)
+
+    def fail() -> list[Measurement]:
+        raise ValueError("wrk said nothing")
+
+    mended: list[str] = []
+    found.mend = lambda: mended.append("brought up again")
+    found.step("up", lambda: [row(5)])
+    assert mended == []
+    found.step("the ingress", fail)
+    assert mended == ["brought up again"], "it may have stopped what the next measurement asks"
+    found.mend = fail
+    found.step("the ingress", fail)
+    written = json.loads(found.file.read_text(encoding="utf-8"))
+    assert [each["what"] for each in written["rows"]] == ["up [cold]"], "written before the next one begins"
+    assert written["failed"] == {"the ingress": "ValueError: wrk said nothing"}
+
+
+def test_nothing_is_begun_after_the_time_is_over(tmp_path: Path) -> None:
+    found = results(tmp_path, seconds=0)
+    found.step("the curve", lambda: [row(5)])
+    assert found.rows == []
+    assert found.failed["the curve"].startswith("not begun")
+
+
+# The critical path
+
+
+def event(part: str, action: str, at: float) -> dict[str, Any]:
+    return {"Action": action, "timeNano": int(at * 1e9), "Actor": {"Attributes": {PART_LABEL: part}}}
+
+
+def test_the_critical_path_is_the_chain_of_parts_that_the_last_one_waited_for() -> None:
+    watch = Watch()
+    for part, started, healthy in (
+        ("postgres", 102, 107),
+        ("redis", 102, 104),
+        ("migrations", 108, 110),
+        ("api-1", 111, 116),
+        ("grafana", 102, 112),
+    ):
+        watch.note(event(part, "start", started))
+        watch.note(event(part, "health_status: healthy", healthy))
+    watch.note(event("postgres", "health_status: healthy", 130))
+    after = {"migrations": ["postgres"], "api-1": ["redis", "migrations"]}
+    steps = watch.path(after, begun=100)
+    assert [(step.part, step.until_started, step.until_healthy) for step in steps] == [
+        ("postgres", 2, 5),
+        ("migrations", 1, 2),
+        ("api-1", 1, 5),
+    ], "a later answer of a part that was healthy is none that anything waited for"
+    assert str(steps[0]) == "postgres, started after 2.0 s, healthy 5.0 s later"
+
+
+def test_a_part_that_starts_again_is_not_yet_healthy() -> None:
+    watch = Watch()
+    for action, at in (("start", 1), ("health_status: healthy", 2), ("start", 3), ("health_status: unhealthy", 4)):
+        watch.note(event("api-1", action, at))
+    assert watch.path({}, begun=0) == []
+    watch.note({"Action": "start", "timeNano": 1, "Actor": {"Attributes": {}}})
+    assert watch.started == {"api-1": 3}, "somebody else's container is no part"
+
+
+# The curve of replicas
+
+
+def point(replicas: int, deploy: float) -> scale.Point:
+    return scale.Point(
+        replicas=replicas, up=10, added=2, preview=4, deploy=deploy, mib=100, series=1000 + 100 * replicas
+    )
+
+
+def test_the_curve_sets_each_size_beside_the_smallest() -> None:
+    assert scale.rows([point(2, 10)]) == [], "one point is no curve"
+    rows = {row.what: row.ratio for row in scale.rows([point(2, 10), point(4, 20), point(8, 80)])}
+    assert rows["rolling deploy, a replica with 4 replicas"] == 1, "as long for each replica: linear"
+    assert rows["rolling deploy, a replica with 8 replicas"] == 2
+    assert rows["series for a replica more, with 8 replicas"] == 100 / 1200
+
+
+def test_the_curve_keeps_its_points_when_a_size_fails_or_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(*words: Any) -> scale.Point:
+        if words[3] > 4:
+            raise RuntimeError("no memory is left")
+        return point(words[3], 10)
+
+    monkeypatch.setattr(scale, "_point", make)
+    nothing: Any = None
+    points, why = scale.points(nothing, nothing, nothing, until=float("inf"))
+    assert [each.replicas for each in points] == [2, 4]
+    assert why == "8 replicas: RuntimeError: no memory is left"
+    assert scale.points(nothing, nothing, nothing, until=0) == (
+        [],
+        "2 replicas were not begun: not enough time was left",
+    )

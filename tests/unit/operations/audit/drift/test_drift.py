@@ -217,6 +217,12 @@ def test_a_health_check_that_was_switched_off_is_found() -> None:
     }
 
 
+def test_another_start_interval_is_found_and_an_engine_that_knows_none_is_no_drift() -> None:
+    assert found(lambda world: api(world)["Config"]["Healthcheck"].pop("StartInterval", None)) == []
+    rows = found(lambda world: api(world)["Config"]["Healthcheck"].update(StartInterval=2_000_000_000))
+    assert [row[1] for row in rows] == ["health check start interval"], rows
+
+
 def test_a_variable_is_found_and_a_value_that_nobody_declared_is_not_shown() -> None:
     def change(world: World) -> None:
         lines: list[str] = api(world)["Config"]["Env"]
