@@ -21,7 +21,7 @@ look() {
         *"permission denied"*) ;;
         *"error creating notification log"* | *"error creating silence"*)
             mv -f "$data/$1" "$data/damaged-$1" && echo "AlertManager cannot read its file $1, as after a full disk." \
-                "It is set aside as $data/damaged-$1. $2"
+                "It is kept as $data/damaged-$1. $2"
             ;;
     esac
 }
