@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import docker
@@ -102,7 +103,7 @@ def cold_up(client: docker.DockerClient, workspace: Workspace, reporter: Reporte
     """Time `up` where nothing of the environment is there but its images, and Docker Compose in turn with it."""
     composed, own = [], []
     after = {spec.part: spec.after for spec in specs(workspace.settings())}
-    path: list[critical_path.Step] = []
+    path: list[critical_path.PathStep] = []
     for _ in range(RUNS):
         composed.append(compose.measure(client, workspace, reporter))
         destroy_data(workspace, interactive=False)
@@ -136,7 +137,7 @@ def cold_up(client: docker.DockerClient, workspace: Workspace, reporter: Reporte
 def preview(run: PulumiRun) -> list[Measurement]:
     """Time a preview that finds nothing to do, in turn with the same resources flat and with an empty program."""
     with flat_program(run) as (floor, count), empty_program(run) as empty:
-        turns = [[seconds(lambda each=each: without_change(each)) for each in (run, floor, empty)] for _ in range(RUNS)]
+        turns = [[seconds(partial(without_change, each)) for each in (run, floor, empty)] for _ in range(RUNS)]
     own, flatly, nothing = map(Sample.of, zip(*turns, strict=True))
     return [
         Measurement(
@@ -219,7 +220,7 @@ def one_part(client: docker.DockerClient, workspace: Workspace) -> list[Measurem
         before = containers.ids(client, workspace.name)
         part_config = {**workspace.extra_config[key], **({"scrapeInterval": interval} if interval else {})}
         changed = replace(workspace, extra_config={**workspace.extra_config, key: part_config})
-        took.append(seconds(lambda changed=changed: bring_up(changed, interactive=False)))
+        took.append(seconds(partial(bring_up, changed, interactive=False)))
         after = containers.ids(client, workspace.name)
         if before[part] == after[part]:
             raise RuntimeError(f"the change of {part} changed nothing: its container is the same")

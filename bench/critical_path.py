@@ -16,7 +16,7 @@ _NANO = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class PathStep:
     """One part on the path, in seconds: from the health of the one before it to its start, and then to its health."""
 
     part: str
@@ -28,7 +28,7 @@ class Step:
         return f"{self.part}, started after {self.until_started:.1f} s, healthy {self.until_healthy:.1f} s later"
 
 
-class Watch:
+class HealthEvents:
     """When each part was started, and when it became healthy, in seconds since 1970 by the engine's clock."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Watch:
         elif action == "health_status: healthy":
             self.healthy.setdefault(part, at)
 
-    def path(self, after: Mapping[str, Sequence[str]], begun: float) -> list[Step]:
+    def path(self, after: Mapping[str, Sequence[str]], begun: float) -> list[PathStep]:
         """Return the parts that waited for each other until the last healthy one, the first one first.
 
         after: the parts that each part waits for. begun: seconds since 1970. Empty where nothing became healthy.
@@ -61,16 +61,16 @@ class Watch:
         for part in chain:
             started = self.started.get(part, ready)
             steps.append(
-                Step(part=part, until_started=started - ready, until_healthy=self.healthy[part] - started),
+                PathStep(part=part, until_started=started - ready, until_healthy=self.healthy[part] - started),
             )
             ready = self.healthy[part]
         return steps
 
 
 @contextmanager
-def watched(client: docker.DockerClient, environment: str) -> Iterator[Watch]:
+def watched(client: docker.DockerClient, environment: str) -> Iterator[HealthEvents]:
     """Note the engine's events of an environment's parts. The engine keeps too few of them to ask for them later."""
-    watch = Watch()
+    watch = HealthEvents()
     stream = client.events(
         decode=True, filters={"label": f"{ENVIRONMENT_LABEL}={environment}", "event": ["start", "health_status"]}
     )

@@ -80,7 +80,7 @@ _SCHEMA = ("./schema", "schema", "--skip-docs", "--skip-examples", "--out", "{so
 PROGRAMS: Mapping[str, Program] = {
     "pulumi": Program(
         version=_PULUMI_VERSION,
-        seconds=220,
+        seconds=318,
         executables={"pulumi": "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"},
         stamps={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": "v{version}"},
         # `pulumi api` and Google's cloud are two fifths of the build; of the rest, Amazon's logs and the colours of
@@ -109,7 +109,7 @@ PROGRAMS: Mapping[str, Program] = {
     "prometheus": Program(
         # renovate: datasource=github-releases depName=prometheus/prometheus
         version="3.13.4",
-        seconds=75,
+        seconds=234,
         executables={
             "prometheus": "github.com/prometheus/prometheus/cmd/prometheus",
             "promtool": "github.com/prometheus/prometheus/cmd/promtool",
@@ -135,7 +135,7 @@ PROGRAMS: Mapping[str, Program] = {
     "alertmanager": Program(
         # renovate: datasource=github-releases depName=prometheus/alertmanager
         version="0.34.1",
-        seconds=35,
+        seconds=52,
         executables={
             "alertmanager": "github.com/prometheus/alertmanager/cmd/alertmanager",
             "amtool": "github.com/prometheus/alertmanager/cmd/amtool",
@@ -152,7 +152,7 @@ PROGRAMS: Mapping[str, Program] = {
     "caddy": Program(
         # renovate: datasource=github-releases depName=caddyserver/caddy
         version="2.11.4",
-        seconds=95,
+        seconds=115,
         executables={"caddy": "github.com/caddyserver/caddy/v2/cmd/caddy"},
         stamps={"github.com/caddyserver/caddy/v2.CustomVersion": "v{version}"},
         # The tags are those of upstream's releases: no setting leads to the databases that they leave out.
@@ -162,7 +162,7 @@ PROGRAMS: Mapping[str, Program] = {
     # The newest module version that still holds the Python language host.
     "pulumi-language-python": Program(
         version="3.75.0",
-        seconds=30,
+        seconds=54,
         executables={"pulumi-language-python": "github.com/pulumi/pulumi/sdk/v3/python/cmd/pulumi-language-python"},
         stamps={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": "v{version}"},
         files={
@@ -177,7 +177,7 @@ PROGRAMS: Mapping[str, Program] = {
     "pulumi-resource-docker": Program(
         # renovate: datasource=pypi depName=pulumi-docker
         version="5.2.0",
-        seconds=140,
+        seconds=200,
         executables={"pulumi-resource-docker": "."},
         generate=_SCHEMA,
         # Images are built on the engine alone; building them in Kubernetes is half of what this one adds to the build.
@@ -193,7 +193,7 @@ PROGRAMS: Mapping[str, Program] = {
     "pulumi-resource-random": Program(
         # renovate: datasource=pypi depName=pulumi-random
         version="4.21.4",
-        seconds=20,
+        seconds=22,
         executables={"pulumi-resource-random": "."},
         generate=_SCHEMA,
         without=_WITHOUT_EXAMPLES,
@@ -202,7 +202,7 @@ PROGRAMS: Mapping[str, Program] = {
     "cadvisor": Program(
         # renovate: datasource=github-releases depName=google/cadvisor
         version="0.60.6",
-        seconds=20,
+        seconds=32,
         executables={"cadvisor": "."},
         stamps={"github.com/google/cadvisor/lib/version.Version": "v{version}"},
     ),
@@ -210,32 +210,35 @@ PROGRAMS: Mapping[str, Program] = {
     "victoria_logs": Program(
         # renovate: datasource=go depName=github.com/VictoriaMetrics/VictoriaLogs
         version="1.52.2",
-        seconds=15,
+        seconds=32,
         executables={"victoria-logs-prod": "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs"},
         stamps={"github.com/VictoriaMetrics/VictoriaMetrics/lib/buildinfo.Version": "victoria-logs-v{version}"},
     ),
     "node_exporter": Program(
         # renovate: datasource=github-releases depName=prometheus/node_exporter
         version="1.12.1",
+        seconds=19,
         executables={"node_exporter": "github.com/prometheus/node_exporter"},
         stamps=_PROMETHEUS_STAMPS,
     ),
     "blackbox_exporter": Program(
         # renovate: datasource=github-releases depName=prometheus/blackbox_exporter
         version="0.28.0",
-        seconds=35,
+        seconds=59,
         executables={"blackbox_exporter": "github.com/prometheus/blackbox_exporter"},
         stamps=_PROMETHEUS_STAMPS,
     ),
     "postgres_exporter": Program(
         # renovate: datasource=github-releases depName=prometheus-community/postgres_exporter
         version="0.19.1",
+        seconds=21,
         executables={"postgres_exporter": "github.com/prometheus-community/postgres_exporter/cmd/postgres_exporter"},
         stamps=_PROMETHEUS_STAMPS,
     ),
     "redis_exporter": Program(
         # renovate: datasource=github-releases depName=oliver006/redis_exporter
         version="1.88.0",
+        seconds=15,
         executables={"redis_exporter": "github.com/oliver006/redis_exporter"},
         stamps={"main.BuildVersion": "v{version}"},
     ),

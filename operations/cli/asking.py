@@ -32,9 +32,11 @@ def agreement(
     """
     from operations.workspace import known  # noqa: PLC0415 - it takes its time
 
+    if yes and removes:
+        return None
     production = workspace.settings(on_this_machine=False).settings.production
     # A file that has lost one line must not be taken for staging, which asks nobody.
-    was = not production and not (yes and removes) and known.was_production(workspace)
+    was = not production and known.was_production(workspace)
     if was and not removes:
         # `up` refuses it too, which a restore would reach when its servers are stopped.
         known.refuse_production_lost(workspace, was=was, words=words)

@@ -64,7 +64,7 @@ def test_a_server_does_not_start_with_what_is_left_out(
     file = tmp_path / "configuration.yml"
     file.write_text(configuration)
     folder = build([program], cache=cache_directory())[program]
-    command = [folder / words[0], *(word.format(tmp=tmp_path) for word in words[1:]), file]
+    command: list[str | Path] = [folder / words[0], *(word.format(tmp=tmp_path) for word in words[1:]), file]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode != 0
     assert says in done.stdout + done.stderr

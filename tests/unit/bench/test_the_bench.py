@@ -17,7 +17,7 @@ from docker.models.containers import Container
 from rich.console import Console
 
 from bench import compose, monitoring, scale
-from bench.critical_path import Watch
+from bench.critical_path import HealthEvents
 from bench.report import Measurement, Results, Sample, show
 from host.progress import Reporter
 from operations.audit.facts import ContainerFacts, Mount, declared, found
@@ -452,7 +452,7 @@ def event(part: str, action: str, at: float) -> dict[str, Any]:
 
 
 def test_the_critical_path_is_the_chain_of_parts_that_the_last_one_waited_for() -> None:
-    watch = Watch()
+    watch = HealthEvents()
     for part, started, healthy in (
         ("postgres", 102, 107),
         ("redis", 102, 104),
@@ -474,7 +474,7 @@ def test_the_critical_path_is_the_chain_of_parts_that_the_last_one_waited_for() 
 
 
 def test_a_part_that_starts_again_is_not_yet_healthy() -> None:
-    watch = Watch()
+    watch = HealthEvents()
     for action, at in (("start", 1), ("health_status: healthy", 2), ("start", 3), ("health_status: unhealthy", 4)):
         watch.note(event("api-1", action, at))
     assert watch.path({}, begun=0) == []

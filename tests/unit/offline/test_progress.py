@@ -134,6 +134,7 @@ def test_the_last_lines_of_a_failed_up_are_the_cause_and_how_to_go_on(
         raise PulumiFailedError("Debian base: mmdebstrap ended with status 25.\n" + "    a line\n" * 15)
 
     monkeypatch.delenv("ENV", raising=False)
+    monkeypatch.setattr("operations.cli.asking.agreement", lambda *_, **__: None)
     monkeypatch.setattr("operations.lifecycle.up.bring_up", fail)
     with pytest.raises(SystemExit) as ended:
         command.main(words)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -99,16 +101,21 @@ TABLES: dict[str, Callable[[Console], None]] = {
     ),
     "bench": lambda console: bench.show(
         console,
-        [
-            bench.Measurement(
-                what="a second `up` that changes nothing, until it ends",
-                measured=12.345,
-                beside="docker compose up --detach, the same parts",
-                beside_measured=9.87,
-                unit="requests/s",
-                at_most=1.25,
-            )
-        ],
+        bench.Results(
+            file=Path(os.devnull),
+            say=str,
+            seconds=1,
+            rows=[
+                bench.Measurement(
+                    what="a second `up` that changes nothing, until it ends",
+                    measured=bench.Sample.of([12.345, 44.02, 47.8]),
+                    beside="docker compose up --detach, the same parts",
+                    beside_measured=9.87,
+                    unit="requests/s",
+                    at_most=1.25,
+                )
+            ],
+        ),
     ),
 }
 """Name -> what prints it, with rows as long as they come."""
@@ -124,7 +131,7 @@ def printed(table: Callable[[Console], None], width: int) -> str:
 @pytest.mark.parametrize("name", TABLES)
 def test_no_line_of_a_table_is_over_the_width(name: str, width: int) -> None:
     shown = printed(TABLES[name], width)
-    commands = ("What to type", "  make ", "For the newest one")
+    commands = ("What to type", "  make ", "For the newest one", "0 of 1 goals met")
     wide = [line for line in shown.splitlines() if len(line.rstrip()) > width and not line.startswith(commands)]
     assert not wide, f"a terminal breaks it where nobody wants it: {wide}"
 
