@@ -14,16 +14,14 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from host.packages import install_packages
 from samokoder_backup import restore
 from samokoder_backup.process import CannotError
 from samokoder_backup.restore import Target
 from tests.backup_image.folders import Home, home_at, segment
+from tests.faketime import libfaketime
 
-PROGRAMS = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), Path("/nowhere"))
-FAKED = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
-pytestmark = pytest.mark.skipif(
-    FAKED is None or not (PROGRAMS / "pg_waldump").exists(), reason="needs Debian's postgresql and libfaketime"
-)
+pytestmark = pytest.mark.long  # it installs Debian's PostgreSQL
 SIZE = 2**20
 """Of a WAL file: the smallest there is."""
 NOBODY = 65534
@@ -31,11 +29,23 @@ START = timedelta(days=4)
 """So long ago it all begins."""
 
 
+@pytest.fixture(scope="module")
+def programs() -> Path:
+    """Where the host's PostgreSQL has its programs. Debian's package is installed without a database of its own."""
+    if not (found := sorted(Path("/usr/lib/postgresql").glob("*/bin"))):
+        setting = Path("/etc/postgresql-common/createcluster.conf")
+        setting.parent.mkdir(exist_ok=True)
+        setting.write_text("create_main_cluster = false\n")
+        install_packages(["postgresql"], report=print)
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return found[-1]
+
+
 class Machine:
     """A PostgreSQL with a clock of its own, a base backup of it, and its WAL."""
 
-    def __init__(self, home: Home, folder: Path) -> None:
-        self.home, self.folder, self.data = home, folder, folder / "data"
+    def __init__(self, home: Home, folder: Path, programs: Path) -> None:
+        self.home, self.folder, self.data, self.programs = home, folder, folder / "data", programs
         self.start, self.real = home.now - START, timedelta()
         self.process: subprocess.Popen[bytes] | None = None
         self.ahead = timedelta()
@@ -62,13 +72,13 @@ class Machine:
     def command(self, program: str, *words: str) -> list[str]:
         """A program whose clock is ours; what makes it another user's runs without that, or it owns the clock."""
         (self.folder / "clock").write_text(f"@{self.clock:%Y-%m-%d %H:%M:%S}\n")
-        how = {"LD_PRELOAD": str(FAKED), "FAKETIME_TIMESTAMP_FILE": str(self.folder / "clock"), "TZ": "UTC"}
+        how = {"LD_PRELOAD": str(libfaketime()), "FAKETIME_TIMESTAMP_FILE": str(self.folder / "clock"), "TZ": "UTC"}
         how |= {"FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
         return [
             *as_nobody(),
             "env",
             *(f"{name}={value}" for name, value in how.items()),
-            str(PROGRAMS / program),
+            str(self.programs / program),
             *words,
         ]
 
@@ -151,22 +161,22 @@ def as_nobody() -> list[str]:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+def machine(tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     home = home_at(tmp_path, monkeypatch)
     monkeypatch.setattr(restore, "_installed", lambda: 15)
-    programs, folder = tmp_path / "bin", tmp_path / "m"
-    programs.mkdir()
+    own_programs, folder = tmp_path / "bin", tmp_path / "m"
+    own_programs.mkdir()
     folder.mkdir()
     own = "" if os.geteuid() else f"chown -R {NOBODY}:{NOBODY} {shlex.quote(str(tmp_path / 'into'))} {tmp_path / 'run'}"
     if not os.geteuid():
         shutil.chown(folder, NOBODY, NOBODY)
-    postgres = programs / "postgres"
-    postgres.write_text(f'#!/bin/sh\n{own}\nexec {shlex.join(as_nobody())} {PROGRAMS}/postgres "$@"\n')
+    postgres = own_programs / "postgres"
+    postgres.write_text(f'#!/bin/sh\n{own}\nexec {shlex.join(as_nobody())} {programs}/postgres "$@"\n')
     postgres.chmod(0o755)
     program = str(Path(restore.__file__).parents[1])
-    monkeypatch.setenv("PATH", f"{programs}:{PROGRAMS}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{own_programs}:{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", program)
-    made = Machine(home, folder)
+    made = Machine(home, folder, programs)
     yield made
     made.stop()
 

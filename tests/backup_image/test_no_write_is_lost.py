@@ -35,6 +35,7 @@ from tests.backup_image.bad_days import BadDays
 from tests.backup_image.known_orders import KNOWN, Order, follow
 from tests.backup_image.machines import Machines, patch
 from tests.backup_image.world import FAKED, Agent
+from tests.faketime import libfaketime
 
 pytestmark = [pytest.mark.live, pytest.mark.orders, pytest.mark.timeout(0)]
 
@@ -49,10 +50,9 @@ STEPS = 10
 def machines(backup_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         patch(monkeypatch)
-        # Of Debian's package libfaketime, which must be installed by hand: without it PostgreSQL's clock never steps,
-        # and the known order about it is skipped. A build for a newer C library does not load in the container.
-        faked = [f"--volume={path.parent}:{FAKED}:ro" for path in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")]
-        agent = Agent(backup_image, f"samokoder-test-{secrets.token_hex(4)}", *faked[:1])
+        # A build for a newer C library does not load in the container: PostgreSQL's clock never steps then.
+        faked = f"--volume={libfaketime().parent}:{FAKED}:ro"
+        agent = Agent(backup_image, f"samokoder-test-{secrets.token_hex(4)}", faked)
         made = Machines(agent, Path(tmp_path_factory.mktemp("machines")))
         try:
             made.prepare()
