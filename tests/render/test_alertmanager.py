@@ -86,7 +86,9 @@ def test_every_secret_file_that_is_named_is_there_and_no_secret_is_in_the_text(c
     everything = [each for receiver in document["receivers"] for each in integrations(receiver)]
     named = {value for each in everything for key, value in each.items() if key.endswith("_file")}
     assert document["templates"] == [MESSAGES], "without them AlertManager sends its own text"
-    assert named == files.keys() - {CONFIGURATION, MESSAGES, START} - ACCESS, "it would look for a file that nobody mounts"
+    assert named == files.keys() - {CONFIGURATION, MESSAGES, START} - ACCESS, (
+        "it would look for a file that nobody mounts"
+    )
     plain = {key for each in everything for key in each if key in {"bot_token", "auth_password", "url"}}
     assert not plain, "a secret in the configuration is shown by AlertManager's own status page"
 
