@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from operations.checks.doctor import set_aside
 from stack.parts.alertmanager import spec as alertmanager
 from stack.parts.prometheus import spec as prometheus
 from stack.settings.environment import Environment
@@ -71,7 +72,8 @@ def test_a_file_that_a_full_disk_has_cut_off_keeps_no_alertmanager_from_starting
     container.wait()
     container.start()
     wait_until(container, lambda: output(container, *spec.health_command)[0] == 0)
-    assert output(container, "ls", "/alertmanager/damaged-silences")[0] == 0
+    code, said = output(container, "sh", "-c", set_aside.ASK, "sh", "/alertmanager")
+    assert (code, said.split("\t")[-1].strip()) == (0, "damaged-silences")
     assert "All silences are gone" in container.logs().decode()
 
 
@@ -91,6 +93,23 @@ def test_a_block_that_a_power_cut_has_damaged_keeps_no_prometheus_from_starting(
     container.start()
     wait_until(container, lambda: output(container, *spec.health_command)[0] == 0)
     assert "tombstones header: invalid size" in container.logs().decode(), "what is missing from now on is not told"
+
+
+def test_chunks_of_zeros_keep_no_prometheus_from_starting(laboratory: Laboratory, environment: Environment) -> None:
+    spec = described(environment, prometheus.PART)
+    container = laboratory.healthy_part(spec)
+    # What a power cut leaves of a file that was not synced, and of the next one, which has its first 8 bytes.
+    head = "head -c 4096 /dev/zero > 000001 && printf '\\001\\060\\274\\221\\001\\000\\000\\000' > 000002"
+    left = "mkdir ../tmp_dbro_sandbox4711"
+    code, said = output(container, "sh", "-c", f"cd /prometheus/chunks_head && {head} && {left}")
+    assert code == 0, said
+    container.kill()
+    container.wait()
+    container.start()
+    wait_until(container, lambda: output(container, *spec.health_command)[0] == 0)
+    code, said = output(container, "sh", "-c", set_aside.ASK, "sh", "/prometheus")
+    assert (code, said.split("\t")[-1].strip()) == (0, "damaged-chunks_head")
+    assert output(container, "ls", "/prometheus/tmp_dbro_sandbox4711")[0] != 0, "they would grow with each start"
 
 
 @FAULTS

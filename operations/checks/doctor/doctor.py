@@ -35,6 +35,7 @@ from operations.checks.doctor.outside import ask_mail_server, ask_telegram
 from operations.checks.doctor.ranges import judge_ranges
 from operations.checks.doctor.resolver import judge_resolver
 from operations.checks.doctor.secrets import judge_grafana_password, judge_secrets
+from operations.checks.doctor.set_aside import judge_set_aside
 from operations.checks.report import (
     Check,
     Finding,
@@ -87,6 +88,7 @@ def every(asked: EnvironmentAsked) -> Iterator[Check]:
     }
     outside: dict[str, Callable[[EnvironmentAsked], str]] = {
         "resolver of containers": judge_resolver,
+        "damaged data": judge_set_aside,
         "public name": judge_public_name,
         "telegram": ask_telegram,
         "e-mail": ask_mail_server,

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from bench.own_ports import own_ports
-from operations.checks.doctor import ranges, resolver
+from operations.checks.doctor import ranges, resolver, set_aside
 from operations.checks.doctor.asked import _FACTS, EnvironmentAsked, HostFacts, Route, _network
 from operations.checks.doctor.at_boot import judge_addresses, judge_start
 from operations.checks.doctor.ranges import judge_ranges
 from operations.checks.doctor.resolver import judge_resolver
+from operations.checks.doctor.set_aside import judge_set_aside
 from operations.checks.report import Check, Once, Verdict, ask_all
 from operations.engine.bound import BoundError
 from operations.workspace.workspace import Workspace
@@ -300,3 +301,67 @@ def test_without_a_name_or_a_container_nobody_is_asked(tmp_path: Path, monkeypat
 )
 def test_a_range_that_is_advised_is_one_that_nothing_has(taken: list[str], free: str) -> None:
     assert ranges._free([ipaddress.IPv4Network(each) for each in taken]) == free, "production would have no network"
+
+
+# What was moved out of the way
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected", "told"),
+    [
+        ({"prometheus": (0, b""), "alertmanager": (0, b"")}, Verdict.PASSED, "nothing was moved"),
+        (
+            {"prometheus": (0, b"1.2M\tdamaged-chunks_head\n5.0M\tdamaged-chunks_head-2\n"), "alertmanager": (0, b"")},
+            Verdict.FAILED,
+            "prometheus could not start with damaged-chunks_head (1.2M), damaged-chunks_head-2 (5.0M)",
+        ),
+        (
+            {"prometheus": (0, b"1.2M\tdamaged-chunks_head\n")},
+            Verdict.FAILED,
+            "`docker exec samokoder-staging-prometheus sh -c 'rm -r /prometheus/damaged-*'` removes it",
+        ),
+        (
+            {"alertmanager": (0, b"4.0K\tdamaged-silences\n")},
+            Verdict.FAILED,
+            "damaged-silences (4.0K): silences are gone",
+        ),
+        ({"alertmanager": (0, b"")}, Verdict.NOT_AVAILABLE, "prometheus does not run"),
+        (
+            {"prometheus": (0, b""), "alertmanager": (2, b"cd: can't")},
+            Verdict.NOT_AVAILABLE,
+            "alertmanager does not say",
+        ),
+        ({}, Verdict.NOT_AVAILABLE, "alertmanager does not run"),
+    ],
+)
+def test_what_a_start_has_moved_out_of_the_way_fails_with_its_size_and_the_command_that_removes_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: Mapping[str, tuple[int, bytes]],
+    expected: Verdict,
+    told: str,
+) -> None:
+    def execute(container: Any, _command: Sequence[str], **_: object) -> tuple[int, bytes]:
+        return answers[container.id]
+
+    monkeypatch.setattr(set_aside, "execute", execute)
+    there = [running(part) for part in answers]
+    with engine_at(FakeEngine(containers=there)) as host, examined(tmp_path, host) as asked:
+        found, why = judged(judge_set_aside, asked)
+    assert found is expected, why
+    assert told in why
+
+
+def test_what_was_moved_is_measured_and_nothing_else(tmp_path: Path) -> None:
+    def ask() -> list[list[str]]:
+        words = ["sh", "-c", set_aside.ASK, "sh", str(tmp_path)]
+        said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        return [line.split("\t") for line in said.splitlines()]
+
+    (tmp_path / "silences").write_text("whole")
+    assert ask() == []
+    (tmp_path / "damaged-silences").write_bytes(b"x" * 2**20)
+    (tmp_path / "damaged-chunks_head").mkdir()
+    (tmp_path / "damaged-chunks_head" / "000001").write_bytes(b"x" * 2**21)
+    assert [name for _, name in ask()] == ["damaged-chunks_head", "damaged-silences"]
+    assert ask()[1][0] == "1.0M"
