@@ -15,6 +15,8 @@ from stack.settings.types import seconds
 
 STORED_SECONDS = 60
 """Seconds without a stored sample, but at least three scrapes, after which PrometheusNotIngesting starts its `for`."""
+GATE_SECONDS = 600
+"""Seconds of silence that no alert needs to forget its `for`: more samples would be read at each evaluation."""
 STORES = frozenset({"postgres", "redis"})
 """Parts whose outage is seen in what others do."""
 
@@ -34,6 +36,7 @@ class Outlasts(IntEnum):
     """Every ContainerUnhealthy."""
     MISSING = 4
     """ContainerMissing."""
+    EVERYTHING = 5
 
 
 def keeps_firing(environment: Environment, outlasts: Outlasts = Outlasts.NOTHING) -> str:
@@ -43,7 +46,8 @@ def keeps_firing(environment: Environment, outlasts: Outlasts = Outlasts.NOTHING
     then, and for twice that minute, nobody is told "resolved" of what cannot be seen any more.
     """
     factor, unseen = environment.settings.alerts.wait_factor, unseen_seconds(environment)
-    return _duration(unseen + 60 * factor + max(30, 120 * factor) + outlasts * unseen)
+    amount = unseen + 60 * factor + max(30, 120 * factor) + outlasts * unseen
+    return f"{amount // 60:.0f}m" if amount % 60 == 0 else f"{round(amount * 1000)}ms"
 
 
 def unseen_seconds(environment: Environment) -> float:
@@ -51,9 +55,12 @@ def unseen_seconds(environment: Environment) -> float:
     return max(STORED_SECONDS, 3 * seconds(environment.settings.prometheus.scrape_interval))
 
 
-def nothing_stored(environment: Environment) -> str:
-    """Return the expression that has a value while no target's sample is stored, as where the disk is full."""
-    return f"absent_over_time(up[{number(unseen_seconds(environment))}s])"
+def nothing_stored(environment: Environment, least: float = 0) -> str:
+    """Return the expression that has a value while no target's sample is stored, as where the disk is full.
+
+    least: seconds that it looks back at least; never less than `unseen_seconds`.
+    """
+    return f"absent_over_time(up[{number(max(unseen_seconds(environment), least))}s])"
 
 
 Severity = Literal["critical", "warning", "info", "none"]
@@ -89,19 +96,20 @@ class Alert:
 
     outlasts: Outlasts | None = Outlasts.NOTHING
     """What it keeps back, and so how long it stays after what it asks for is over. None: it ends at once."""
-    blind: bool = False
-    """It fires also while nothing is stored, and ends soon after that: what it keeps back has not begun meanwhile."""
+    absence: bool = False
+    """Missing samples alone can make it true, so it does not begin while nothing at all is stored."""
 
     def rule(self, environment: Environment) -> dict[str, Any]:
         """Return the rule as Prometheus reads it, in the language and with the waiting time of the environment."""
         settings = environment.settings
         language, factor = settings.alertmanager.language, settings.alerts.wait_factor
+        kept = "" if self.outlasts is None else keeps_firing(environment, self.outlasts)
         lines = log_links.of_service(environment, self.service)
         return {
             "alert": self.name,
             "expr": self._seen(environment),
             **({"for": _scaled(self.wait, factor)} if self.wait else {}),
-            **({"keep_firing_for": self._kept(environment)} if self.outlasts is not None else {}),
+            **({"keep_firing_for": kept} if kept else {}),
             "labels": {"severity": self.severity, "service": self.service, **self.labels},
             "annotations": {
                 "summary": getattr(self.summary, language),
@@ -114,14 +122,13 @@ class Alert:
         }
 
     def _seen(self, environment: Environment) -> str:
+        if not self.absence:
+            return self.expression
         # What began to fire by the silence alone would go on for minutes after it (keep_firing_for), and `for` does not
-        # begin again meanwhile: the first scrape that is missed would be told.
-        return self.expression if self.blind else f"({self.expression}) unless on () {nothing_stored(environment)}"
-
-    def _kept(self, environment: Environment) -> str:
-        if self.blind:
-            return _duration(unseen_seconds(environment))
-        return keeps_firing(environment, self.outlasts or Outlasts.NOTHING)
+        # begin again meanwhile: the first scrape that is missed would be told. Half of `for` is too short to fire in,
+        # and a shorter gap does not make `for` begin anew.
+        half = seconds(self.wait) * environment.settings.alerts.wait_factor / 2
+        return f"({self.expression}) unless on () {nothing_stored(environment, min(GATE_SECONDS, half))}"
 
     def _dashboard_url(self, settings: Settings) -> str:
         return f"{settings.grafana.address}/d/{self.dashboard}"
@@ -218,11 +225,6 @@ def number(value: float | Decimal) -> str:
 def share(percent: float | Decimal) -> str:
     """Return a percentage as a ratio for an expression: 5.0 is `0.05`."""
     return number(Decimal(str(percent)) / 100)
-
-
-def _duration(amount: float) -> str:
-    """Return seconds as Prometheus reads them."""
-    return f"{amount // 60:.0f}m" if amount % 60 == 0 else f"{round(amount * 1000)}ms"
 
 
 def _scaled(wait: str, factor: float) -> str:

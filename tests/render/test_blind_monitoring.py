@@ -316,7 +316,7 @@ def test_a_prometheus_with_a_full_disk_says_so_and_nothing_that_its_silence_make
         assert told() == {NOT_INGESTING}, f"it sees nothing, and somebody was woken: {listener.told()}"
 
         assert container.exec_run(["rm", "/prometheus/fill"]).exit_code == 0
-        within(300, lambda: listener.has(NOT_INGESTING, "resolved"), listener.told)
+        within(600, lambda: listener.has(NOT_INGESTING, "resolved"), listener.told)
         time.sleep(2 * GROUP_SECONDS)  # what AlertManager no longer keeps back comes when it looks at its group again
         # What the full disk made true may be told now.
         assert not FALSE & told(), f"everything answered, and somebody was woken: {listener.told()}"

@@ -22,7 +22,6 @@ from tests.recording import CASES, case_config, environment_of, merged
 from tests.render.conftest import Laboratory, output
 from tests.render.known_alerts import every_alert
 from tests.render.test_one_message import BROKEN, SEEN, WORLD, Fault, broken, faults
-from tests.render.test_prometheus import STORES_NOTHING
 
 HEALED = SEEN + 1
 """Minute at which the cause is over; what it kept back is seen to be over a minute later."""
@@ -110,9 +109,7 @@ def test_each_cause_goes_on_for_longer_than_what_it_keeps_back(case: str, interv
     early = {
         (cause["alert"], other["alert"])
         for cause, other, together in kept_back(environment)
-        # What it keeps back does not begin while nothing is stored.
-        if cause["alert"] != STORES_NOTHING
-        and seconds(cause["keep_firing_for"]) - seconds(other["keep_firing_for"]) < (0 if together else later)
+        if seconds(cause["keep_firing_for"]) - seconds(other["keep_firing_for"]) < (0 if together else later)
     }
     assert not early, "all is well again, and somebody is woken"
 

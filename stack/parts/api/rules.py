@@ -179,6 +179,7 @@ def _availability() -> Iterator[Alert]:
         expression='(sum(up{job="api"}) or vector(0)) == 0' + unless_new_job("api"),
         wait="2m",
         severity="critical",
+        absence=True,
         outlasts=Outlasts.MISSING,
         summary=Text(en="the API is down", ru="API не работает"),
         description=Text(
@@ -238,6 +239,7 @@ def _signals(alerts: Alerts) -> Iterator[Alert]:
         expression=f"({today} or vector(0)) < 0.1 * {yesterday} and {yesterday} > 0.1",
         wait="15m",
         severity="warning",
+        absence=True,
         symptom_of=frozenset({"api"}),
         summary=Text(en="hardly any requests reach the API", ru="до API почти не доходят запросы"),
         description=Text(

@@ -116,6 +116,7 @@ def _absent(kind: str, name: Text, expression: str, wait: str, severity: Severit
         expression=expression,
         wait=wait,
         severity=severity,
+        absence=True,
         labels={"kind": kind},
         summary=Text(en=f"{name.en} is not there", ru=f"ни разу не удалось: {name.ru}"),
         description=Text(

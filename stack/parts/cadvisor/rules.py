@@ -87,6 +87,7 @@ def _missing(part: str, name: str, severity: Severity, wait: str) -> Alert:
         expression=expression,
         wait=wait,
         severity=severity,
+        absence=True,
         service=part,
         outlasts=Outlasts.UNHEALTHY,
         summary=Text(en=f"container of {part} is missing", ru=f"нет контейнера {part}"),

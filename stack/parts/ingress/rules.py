@@ -35,6 +35,7 @@ def _alerts(alerts: Alerts) -> Iterator[Alert]:
         # An `up` that replaces both has Prometheus there a minute before the ingress, which waits for the API.
         wait="150s",
         severity="critical",
+        absence=True,
         outlasts=Outlasts.MISSING,
         summary=Text(en="the ingress is down", ru="входной прокси не работает"),
         description=Text(

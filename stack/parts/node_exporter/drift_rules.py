@@ -35,6 +35,7 @@ def group(environment: Environment, parts: Sequence[ServiceSpec]) -> Group:
                 expression=f"time() - max({DRIFT_CHECKED}) > 86400 or absent({DRIFT_CHECKED})",
                 wait="1d",
                 severity="info",
+                absence=True,
                 summary=Text(
                     en="nobody compares what runs with what is declared",
                     ru="никто не сравнивает работающее с объявленным",

@@ -49,6 +49,7 @@ def _availability(environment: Environment) -> Iterator[Alert]:
         expression=down,
         wait="1m",
         severity="critical",
+        absence=True,
         outlasts=Outlasts.MISSING,
         summary=Text(en="PostgreSQL is down", ru="PostgreSQL не работает"),
         description=Text(

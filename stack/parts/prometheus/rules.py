@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from stack.monitoring.alerts import Alert, Group, Text, nothing_stored, number, unless_new_job
+from stack.monitoring.alerts import Alert, Group, Outlasts, Text, nothing_stored, number, unless_new_job
 from stack.parts.alertmanager import rules as alertmanager
 from stack.settings.alerts import Alerts
 from stack.settings.environment import Environment
@@ -47,7 +47,6 @@ def _watchdog(environment: Environment) -> Alert:
         severity="none",
         # A heart must not go on beating after it should stop.
         outlasts=None,
-        blind=True,
         summary=Text(en="the chain of alerts works", ru="цепочка оповещений работает"),
         description=Text(
             en="Always firing: when it stops arriving, nothing else would arrive either.",
@@ -65,6 +64,7 @@ def _targets(parts: Sequence[ServiceSpec]) -> Iterator[Alert]:
             wait="5m",
             severity="warning",
             service=job,
+            absence=True,
             summary=Text(en=f"{job} cannot be scraped", ru=f"{job}: метрики не собираются"),
             description=Text(
                 en=f"Prometheus gets no metrics from {job}: it is down, or out of reach.",
@@ -116,42 +116,43 @@ def _rules() -> Iterator[Alert]:
 
 def _storage(environment: Environment) -> Iterator[Alert]:
     stores_nothing = Text(en="Prometheus stores nothing", ru="Prometheus не сохраняет измерения")
-    old_values = Text(
-        en='{{ printf "%.0f" $value }} samples a second: every other alert looks at old values.',
-        ru='Измерений в секунду: {{ printf "%.0f" $value }}; остальные оповещения смотрят на старые значения.',
+    unseen = Text(
+        en="No new sample is stored, so no other alert sees what happens now.",
+        ru="Новые измерения не сохраняются, поэтому остальные оповещения не видят, что происходит сейчас.",
     )
-    # Two minutes after the last sample: this one inhibits the ends of all alerts, which nobody sees any more.
+    # Two minutes after the last sample: this one inhibits the ends of all alerts, which nobody sees any more. It stays
+    # longer than they do: `for` of what still burns begins anew, and its end must not be sent meanwhile.
     yield alert(
         name="PrometheusNotIngesting",
         labels={"series": "gone"},
         # With a full disk the counter of the next rule is not stored either, so its rate would be empty.
-        expression=f"0 * {nothing_stored(environment)}",
+        expression=nothing_stored(environment),
         wait="1m",
         severity="critical",
-        blind=True,
+        outlasts=Outlasts.EVERYTHING,
         summary=stores_nothing,
-        description=old_values,
+        description=unseen,
     )
     yield alert(
         name="PrometheusNotIngesting",
         expression='sum without (type) (rate(prometheus_tsdb_head_samples_appended_total{job="prometheus"}[5m])) <= 0',
         wait="10m",
         severity="critical",
-        blind=True,
+        outlasts=Outlasts.EVERYTHING,
         summary=stores_nothing,
-        description=old_values,
+        description=unseen,
     )
     # After a clock that was set back every series refuses what is older than its newest sample, and the other rules see
     # the first pass of that time. Two minutes are left out for clocks that are corrected a little.
     yield alert(
         name="PrometheusNotIngesting",
         labels={"series": "ahead"},
-        expression="0 * max(present_over_time(up[1d] offset -1d2m))",
+        expression="max(present_over_time(up[1d] offset -1d2m))",
         wait="1m",
         severity="critical",
-        blind=True,
+        outlasts=Outlasts.EVERYTHING,
         summary=stores_nothing,
-        description=old_values,
+        description=unseen,
     )
     failures = ("compactions_failed", "reloads_failures", "wal_corruptions", "wal_writes_failed")
     yield alert(

@@ -51,6 +51,7 @@ def _availability(environment: Environment) -> Iterator[Alert]:
         expression=down,
         wait="1m",
         severity="critical",
+        absence=True,
         outlasts=Outlasts.MISSING,
         summary=Text(en="Redis is down", ru="Redis не работает"),
         description=Text(

@@ -28,6 +28,7 @@ def _alerts(alerts: Alerts) -> Iterator[Alert]:
         expression='(sum(up{job="worker"}) or vector(0)) == 0' + unless_new_job("worker"),
         wait="2m",
         severity="critical",
+        absence=True,
         outlasts=Outlasts.MISSING,
         summary=Text(en="the worker is down", ru="обработчик заданий не работает"),
         description=Text(
@@ -40,6 +41,7 @@ def _alerts(alerts: Alerts) -> Iterator[Alert]:
         expression='time() - max by (instance) (worker_heartbeat_timestamp_seconds{job="worker"}) > 120',
         wait="1m",
         severity="critical",
+        absence=True,
         symptom_of=frozenset({"redis"}),
         summary=Text(en="the worker hangs", ru="обработчик заданий завис"),
         description=Text(

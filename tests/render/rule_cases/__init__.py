@@ -22,6 +22,7 @@ from tests.render.rule_cases import (
     backups,
     containers,
     drift,
+    gaps,
     healthy,
     host,
     ingress,
@@ -63,6 +64,8 @@ def rules_tests(environment: Environment, rules_yml: str) -> dict[str, str]:
         ("rules", "1m"): [each(environment) for each in (healthy.document, healthy.gone, healthy.back, healthy.down)]
     }
     tests["rules", "1m"].append(api.while_exporters_are_refused())
+    for alert, document in gaps.tests(environment):
+        tests.setdefault((alert, gaps.INTERVAL), []).append(document)
     for case in cases(environment):
         tests.setdefault((case.alert, case.interval), []).append(case.document(environment, dashboards[case.alert]))
     for (rules, interval), documents in tests.items():

@@ -63,7 +63,10 @@ def back(environment: Environment) -> dict[str, Any]:
 
 
 def down(environment: Environment) -> dict[str, Any]:
-    """Return promtool's test: what ends while nothing is stored is told within its wait after that."""
+    """Return promtool's test: what ends while nothing is stored fires within its wait after that, and is told later.
+
+    PrometheusNotIngesting keeps it back until the ends of all others are over: for nine minutes after the silence.
+    """
     healthy = document(environment)
     begin, minutes = AWAY[-1]
     seen = begin + minutes
@@ -78,8 +81,9 @@ def down(environment: Environment) -> dict[str, Any]:
         "promql_expr_test": [
             {"expr": OTHERS, "eval_time": f"{seen + 1}m", "exp_samples": []},
             *(_fires(alert, seen + 2) for alert in ("ApiDown", "WorkerDown")),
-            # It would keep them back.
-            {"expr": TOLD, "eval_time": f"{seen + 2}m", "exp_samples": []},
+            _fires("PrometheusNotIngesting", seen + 8),
+            {"expr": TOLD, "eval_time": f"{seen + 9}m", "exp_samples": []},
+            *(_fires(alert, seen + 9) for alert in ("ApiDown", "WorkerDown")),
         ],
     }
 

@@ -37,7 +37,7 @@ class Case:
 
     @property
     def stored(self) -> Series:
-        """What is measured, and a target that is there: while none is, no alert begins."""
+        """What is measured, and a target that is there: while none is, no alert on what is missing begins."""
         if any(series.startswith("up{") for series in self.series):
             return self.series
         samples = round(self.minute * 60 / seconds(self.interval))

@@ -151,7 +151,7 @@ def _storage() -> Iterator[Case]:
         minute=20,
         labels=CRITICAL | AT,
         summary="Prometheus stores nothing",
-        description="0 samples a second: every other alert looks at old values.",
+        description="No new sample is stored, so no other alert sees what happens now.",
     )
     yield from pair(
         "PrometheusNotIngesting",
@@ -161,7 +161,7 @@ def _storage() -> Iterator[Case]:
         minute=15,
         labels=CRITICAL | {"series": "gone"},
         summary="Prometheus stores nothing",
-        description="0 samples a second: every other alert looks at old values.",
+        description="No new sample is stored, so no other alert sees what happens now.",
     )
     for failure in ("compactions_failed", "reloads_failures", "wal_corruptions", "wal_writes_failed"):
         yield from pair(
