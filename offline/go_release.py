@@ -41,13 +41,28 @@ def go_environment(cache: Path) -> dict[str, str]:
 def _compiler_memory() -> dict[str, str]:
     """Let each compiler take memory before it looks for what is garbage, a quarter of its time.
 
-    Two builds run at once, with as many compilers each as there are processors: all of them together may take half of
-    the machine's memory. Where that is too little for one, Go is left to itself.
+    Two builds run at once, each with one compiler for each processor that this process may use: all of them together
+    may take half of the memory that there is. Where that is too little for one, Go is left to itself.
     """
-    compilers = 2 * (os.cpu_count() or 1)
-    each = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20 // 2 // compilers
+    # macOS does not say which processors a process may use.
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    each = _memory_bytes() // 2**20 // 2 // (2 * processors)
     return {"GOGC": "off", "GOMEMLIMIT": f"{min(each, 1024)}MiB"} if each >= _LEAST_COMPILER_MIB else {}
 
+
+def _memory_bytes() -> int:
+    """Return the machine's memory, or the limit of the container in which this runs, where that is less."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for file in _MEMORY_LIMITS:
+        try:
+            found = min(found, int(file.read_text(encoding="ascii")))
+        except (OSError, ValueError):  # there is no such file, or it says "max"
+            continue
+    return found
+
+
+#: The limit of a container's memory in bytes: of control groups version 2, and of version 1.
+_MEMORY_LIMITS = tuple(Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory/memory.limit_in_bytes"))
 
 #: A compiler that needs nearly as much as it may take would look for garbage all the time.
 _LEAST_COMPILER_MIB = 448

@@ -63,6 +63,18 @@ def agreement(
     return ask
 
 
+def refuse_production_lost(workspace: Workspace, words: str) -> None:
+    """Raise ProjectError where an `up` would make a production none, for a command that may end in one and asks itself.
+
+    Called before such a command stops anything: its `up` would refuse when the servers are down. words: what to type
+    after `make` to mean it. Raises InvalidSettingsError.
+    """
+    from operations.workspace import known  # noqa: PLC0415 - it takes its time
+
+    if not workspace.settings(on_this_machine=False).settings.production:
+        known.refuse_production_lost(workspace, was=known.was_production(workspace), words=words)
+
+
 def where_state(workspace: Workspace, *, yes: bool = False, answer: str = "") -> None:
     """Ask, before the first state of a clone is made, whether one person works with it or a team, and note the place.
 

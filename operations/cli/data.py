@@ -103,6 +103,8 @@ def repair(
     from operations.lifecycle.up import bring_up  # noqa: PLC0415
 
     workspace = common.workspace_of(env)
+    if part == "redis":  # the others bring nothing up
+        asking.refuse_production_lost(workspace, f"repair PART={part}")
     if part != "network":  # of that one no state is needed
         asking.where_state(workspace, yes=yes)
     with repairing.opened(workspace, part, up=bring_up) as found:
@@ -150,6 +152,8 @@ def import_compose(
         said = old_containers.bring_keys(replace(workspace, incomplete=True), project, of=keys_of)
         common.terminal().print(said, markup=False, soft_wrap=True)
         return
+    if not preview:
+        asking.refuse_production_lost(workspace, f"import-compose PROJECT={shlex.quote(project)}")
     named: dict[OldServer, str] = {
         "postgres": postgres_volume,
         "workspace": workspace_volume,

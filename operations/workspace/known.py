@@ -161,16 +161,16 @@ def note(workspace: Workspace) -> None:
 
 
 def was_production(workspace: Workspace) -> bool:
-    """Tell whether the last `up` was of a production, by this clone's note or by the state, whatever the file says now.
+    """Tell whether the last `up` was of a production, whatever the file says now.
 
-    False where there is no state, and where this clone has no note and nobody can reach or read the state.
+    The state says it, because the `up` of every clone changes it. The note of this clone may be older, and is written
+    before `up` has changed anything: it is taken only where the state is not there or cannot be read. Without a note
+    the answer is False then.
     """
-    if _noted(workspace).get("production"):
-        return True
     try:
         return pulumi_state.is_production(workspace.deployment())
     except (ProjectError, OSError, ValueError, KeyError):
-        return False
+        return bool(_noted(workspace).get("production"))
 
 
 def production_lost(workspace: Workspace, *, was: bool) -> str:

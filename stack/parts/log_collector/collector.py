@@ -141,7 +141,7 @@ class Collector:
             data = file.read()
             if file.emptied:
                 self.counts.values["gaps"] += 1
-                _say(f"somebody has emptied the log file of {source.part}: what was not read before is lost")
+                _say(f"somebody has emptied the log file of {source.part}: what was written just before may be lost")
                 file.emptied = False
             lines = data.split(b"\n")[:-1]
             if not lines and len(data) == READ_BYTES:

@@ -26,19 +26,22 @@ class LogFile:
     first: str = ""
     """Hash of its first line, by which a position of an earlier run is told from that of another file."""
     emptied: bool = False
-    """Whether somebody has emptied it by hand. What was written since the last look is lost."""
+    """Whether somebody has emptied it by hand. What was written since the last look may be lost."""
 
     def fingerprint(self) -> str:
         """Return the hash of the first line; empty until the line is complete."""
-        if not self.first:
-            line, end, _ = os.pread(self.descriptor, _FIRST_BYTES, 0).partition(b"\n")
-            if end or len(line) == _FIRST_BYTES:
-                self.first = hashlib.sha256(line).hexdigest()[:16]
+        self.first = self.first or self._first_now()
         return self.first
+
+    def _first_now(self) -> str:
+        line, end, _ = os.pread(self.descriptor, _FIRST_BYTES, 0).partition(b"\n")
+        return hashlib.sha256(line).hexdigest()[:16] if end or len(line) == _FIRST_BYTES else ""
 
     def read(self) -> bytes:
         """Return what comes next, up to `READ_BYTES`."""
-        if os.fstat(self.descriptor).st_size < self.offset:
+        size = os.fstat(self.descriptor).st_size
+        # An emptied file may be longer again than what was read of it; its first line has another moment then.
+        if size < self.offset or (size > self.offset > 0 and self.first and self._first_now() != self.first):
             self.offset, self.first, self.emptied = 0, "", True
         return os.pread(self.descriptor, READ_BYTES, self.offset)
 
@@ -83,8 +86,11 @@ class LogSource:
     quiet_since: float = 0.0
     history: bool = False
     """Whether it has lines from before this program's start, of which nobody knows whether they were read."""
-    compressed: int | None = None
-    """The inode of the newest file that the engine has compressed (`compress` in daemon.json); None without one."""
+    compressed: tuple[int, int] | None = None
+    """Inode and time (ns) of the newest file that the engine has compressed (`compress` in daemon.json), or None.
+
+    The inode alone is not enough: nobody holds that file open, so a later file may get its number.
+    """
 
     @property
     def unread(self) -> list[LogFile]:
@@ -121,7 +127,7 @@ class LogSource:
             found.insert(0, LogFile(descriptor, inode))
         self.files += found
         missed = bool(found) and newest is not None and newest.removed() and not self._compressed_one(log)
-        self.compressed = _inode(log.with_name(f"{log.name}.1.gz"))
+        self.compressed = _identity(log.with_name(f"{log.name}.1.gz"))
         for file in [file for file in self.files if file.done and file.removed()]:
             self.files.remove(file)
             os.close(file.descriptor)
@@ -129,7 +135,7 @@ class LogSource:
 
     def _compressed_one(self, log: Path) -> bool:
         """Tell whether the engine has rotated once since the last look, and compressed and removed what was open."""
-        newest, before = (_inode(log.with_name(f"{log.name}.{number}.gz")) for number in (1, 2))
+        newest, before = (_identity(log.with_name(f"{log.name}.{number}.gz")) for number in (1, 2))
         return newest not in {None, self.compressed} and before == self.compressed
 
     def resume(self, place: Place) -> bool:
@@ -150,8 +156,9 @@ class LogSource:
         return False
 
 
-def _inode(path: Path) -> int | None:
+def _identity(path: Path) -> tuple[int, int] | None:
     try:
-        return path.stat().st_ino
+        there = path.stat()
     except FileNotFoundError:
         return None
+    return there.st_ino, there.st_mtime_ns

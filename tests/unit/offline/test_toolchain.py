@@ -506,13 +506,31 @@ def test_the_compilers_take_half_of_the_memory_at_most_and_none_gets_too_little(
 ) -> None:
     sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": gibibytes * 2**18}
     monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
-    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
+    monkeypatch.setattr(go_release, "_MEMORY_LIMITS", ())
     monkeypatch.setenv("GOGC", "10")
     environment = go_environment(tmp_path)
     assert environment.get("GOMEMLIMIT") == limit
     assert environment.get("GOGC") == ("off" if limit else None), (
         "without a limit one compiler may take gigabytes; with one that is too low it looks for garbage all the time"
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "limit"),
+    [(str(4 * 2**30), "512MiB"), ("max", "1024MiB"), (str(2**63 - 4096), "1024MiB"), (None, "1024MiB")],
+)
+def test_in_a_container_the_compilers_take_half_of_its_memory_and_not_of_the_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None, limit: str
+) -> None:
+    file = tmp_path / "memory.max"
+    if said:
+        file.write_text(f"{said}\n")
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 64 * 2**18}.__getitem__)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})
+    monkeypatch.setattr(go_release, "_MEMORY_LIMITS", (tmp_path / "none", file))
+    assert go_environment(tmp_path)["GOMEMLIMIT"] == limit, "the kernel would kill the build"
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,16 @@ def test_with_a_state_in_a_bucket_the_note_of_this_clone_says_that_it_was_produc
     assert known.was_production(workspace), "it must be known without a bucket that answers"
 
 
+@pytest.mark.parametrize(
+    "outputs", [{"production": False}, {}], ids=["made none elsewhere", "an `up` that failed at once"]
+)
+def test_what_the_state_says_is_believed_before_the_note_of_this_clone(tmp_path: Path, outputs: dict[str, Any]) -> None:
+    workspace = brought_up(tmp_path, outputs=outputs)
+    known.note(replace(workspace, extra_config=CONFIG))
+    assert not known.was_production(workspace), "each command of this clone would be refused for ever"
+    assert asking.agreement(workspace, "up ARGS=--yes", yes=True) is None
+
+
 @pytest.mark.usefixtures("no_terminal")
 def test_a_command_that_always_asks_goes_on_without_a_terminal_in_staging(tmp_path: Path) -> None:
     workspace = Workspace(home=tmp_path, isolated=True)

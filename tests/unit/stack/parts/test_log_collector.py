@@ -479,6 +479,31 @@ def test_an_engine_that_compresses_what_it_rotates_costs_no_line_and_no_alert(en
     assert engine.collector.counts.values["gaps"] == 1, "what nobody has read is lost to the store, and told"
 
 
+def test_a_compressed_file_with_the_number_of_an_earlier_one_is_not_taken_for_it(
+    engine: Engine, tmp_path: Path
+) -> None:
+    container = engine.container()
+    container.write("first")
+    container.rotate(compress=True)
+    container.write("second")
+    engine.turn()
+    newest = container.log.with_name(f"{container.log.name}.1.gz")
+    number = tmp_path / "number"
+    number.hardlink_to(newest)
+    inode = newest.stat().st_ino
+    container.rotate(compress=True)
+    container.write("lost")
+    container.rotate(compress=True)
+    # ext4 gives the number of the file that it has just removed to the next one.
+    number.write_bytes(newest.read_bytes())
+    number.replace(newest)
+    container.write("lost too")
+    container.rotate(compress=True)
+    assert newest.with_suffix("").with_suffix(".2.gz").stat().st_ino == inode
+    engine.turn()
+    assert engine.collector.counts.values["gaps"] == 1, "three rotations were taken for one"
+
+
 def test_what_was_compressed_while_the_collector_was_down_is_told(engine: Engine) -> None:
     container = engine.container()
     container.write("first")
@@ -504,7 +529,23 @@ def test_a_file_that_somebody_has_emptied_is_read_from_its_beginning_and_told(
     assert engine.turn()[1:] == ["new"]
     engine.turn()
     assert engine.collector.counts.values["gaps"] == 1, "a search that finds nothing would be believed"
-    assert "somebody has emptied the log file of worker" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "somebody has emptied the log file of worker" in said
+    assert "may be lost" in said, "nobody knows whether anything was unread"
+
+
+def test_an_emptied_file_that_is_longer_again_than_before_is_read_from_its_beginning_and_told(engine: Engine) -> None:
+    container = engine.container()
+    container.write("short")
+    engine.turn()
+    container.log.write_bytes(b"")
+    written = [f"new {number}" for number in range(9)]
+    for number, text in enumerate(written):
+        container.write(text, moment=f"2026-11-23T10:06:0{number}.5Z")
+    assert engine.turn()[1:] == written, "its first lines would be nowhere"
+    engine.turn()
+    assert engine.collector.counts.values["gaps"] == 1
+    assert not engine.collector.counts.dropped["unreadable"]
 
 
 def test_nothing_is_lost_while_the_store_is_away_and_containers_are_replaced(engine: Engine) -> None:
