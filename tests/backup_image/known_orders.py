@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import pytest
+
 from tests.backup_image.bad_days import BadDays
 from tests.backup_image.holds import BEFORE
 from tests.backup_image.world import Cut, volumes_of
@@ -118,6 +120,8 @@ def indexes_are_built_anew_and_that_is_cut_off(machine: BadDays) -> None:
 
 def the_clock_of_postgresql_was_ahead(machine: BadDays) -> None:
     """A moment is refused, and is never silently an older state."""
+    if not machine.world.agent.clock:
+        pytest.skip("PostgreSQL's clock cannot be set: the host has no libfaketime of Debian 12, which its root gets")
     machine.something_is_written(received=True)
     for ahead in (7200.0, 0.0, 40 * 86400.0, 0.0):
         machine.the_clock_of_postgresql_steps(ahead, received=True)

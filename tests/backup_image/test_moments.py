@@ -14,7 +14,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from host.packages import install_packages
+from host.errors import EngineError
+from host.packages import debian_has, install_packages
 from samokoder_backup import restore
 from samokoder_backup.process import CannotError
 from samokoder_backup.restore import Target
@@ -29,16 +30,35 @@ START = timedelta(days=4)
 """So long ago it all begins."""
 
 
+PROGRAMS = Path("/usr/lib/postgresql/15/bin")
+CREATES_NONE = Path("/etc/postgresql-common/createcluster.conf")
+
+
 @pytest.fixture(scope="module")
 def programs() -> Path:
-    """Where the host's PostgreSQL has its programs. Debian's package is installed without a database of its own."""
-    if not (found := sorted(Path("/usr/lib/postgresql").glob("*/bin"))):
-        setting = Path("/etc/postgresql-common/createcluster.conf")
-        setting.parent.mkdir(exist_ok=True)
-        setting.write_text("create_main_cluster = false\n")
-        install_packages(["postgresql"], report=print)
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    return found[-1]
+    """Where PostgreSQL 15 has its programs. What is missing is installed where root on Debian 12 asks."""
+    try:
+        libfaketime()
+        if not (PROGRAMS / "pg_waldump").exists():
+            _install_postgresql()
+    except EngineError as error:
+        pytest.skip(f"{error} Root on Debian 12 gets both.")
+    return PROGRAMS
+
+
+def _install_postgresql() -> None:
+    """Install it without a database that runs: the setting is there only meanwhile."""
+    if os.geteuid() or not debian_has("postgresql-15"):
+        raise EngineError("Missing: postgresql-15.")
+    own = not CREATES_NONE.exists()
+    if own:
+        CREATES_NONE.parent.mkdir(exist_ok=True)
+        CREATES_NONE.write_text("create_main_cluster = false\n")
+    try:
+        install_packages(["postgresql-15"], report=print)
+    finally:
+        if own:
+            CREATES_NONE.unlink()
 
 
 class Machine:

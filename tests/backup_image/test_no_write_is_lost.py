@@ -8,6 +8,7 @@ tried, `SAMOKODER_SEED` which ones: those of the day, where nobody has typed one
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sys
@@ -22,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from host.errors import EngineError
 from operations.data.compose import import_compose
 from operations.data.restore import on_engine, scripts
 from operations.data.restore.on_engine import EngineRestore
@@ -50,9 +52,10 @@ STEPS = 10
 def machines(backup_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         patch(monkeypatch)
-        # A build for a newer C library does not load in the container: PostgreSQL's clock never steps then.
-        faked = f"--volume={libfaketime().parent}:{FAKED}:ro"
-        agent = Agent(backup_image, f"samokoder-test-{secrets.token_hex(4)}", faked)
+        faked = []
+        with contextlib.suppress(EngineError):  # without it one order is skipped, which says so
+            faked.append(f"--volume={libfaketime().parent}:{FAKED}:ro")
+        agent = Agent(backup_image, f"samokoder-test-{secrets.token_hex(4)}", *faked)
         made = Machines(agent, Path(tmp_path_factory.mktemp("machines")))
         try:
             made.prepare()

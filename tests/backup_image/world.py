@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,8 +84,6 @@ class Agent:
         # The program is read from this tree: compiled once, and not at each of its runs.
         words += ["--env=PYTHONDONTWRITEBYTECODE=", "--env=PYTHONPYCACHEPREFIX=/tmp/compiled"]
         self.name = name
-        self.clock = any(each.endswith(f":{FAKED}:ro") for each in more)
-        """Whether PostgreSQL may have another clock."""
         self.process = subprocess.Popen(
             ["docker", "run", f"--name={name}", *words, *more, image, "-u", "/test/agent.py"],
             stdin=subprocess.PIPE,
@@ -117,6 +116,13 @@ class Agent:
 
     def sh(self, script: str, *words: str, check: bool = True) -> str:
         return str(self.run("sh", "-euc", script, "sh", *words, check=check)["out"])
+
+    @cached_property
+    def clock(self) -> bool:
+        """Whether PostgreSQL may have another clock: the library is there, and loads in the image."""
+        year = 'LD_PRELOAD="$1" FAKETIME="$2" date +%Y 2> /dev/null'
+        now, later = (self.sh(year, f"{FAKED}/libfaketime.so.1", ahead) for ahead in ("+0", "+400d"))
+        return now != later
 
     def close(self) -> None:
         subprocess.run(["docker", "kill", self.name], capture_output=True, check=False)

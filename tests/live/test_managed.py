@@ -8,6 +8,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from urllib.parse import quote
 
 import docker
@@ -56,12 +57,18 @@ def put(container: Container, files: Mapping[str, tuple[str, int]]) -> None:
     container.put_archive("/", content.getvalue())
 
 
+def bridge_address(engine: docker.DockerClient) -> str:
+    """Return the engine's address in its default network. An engine that found that network at its start names none."""
+    config = engine.networks.get("bridge").attrs["IPAM"]["Config"][0]
+    return str(config.get("Gateway") or next(ip_network(config["Subnet"]).hosts()))
+
+
 @pytest.fixture(scope="module")
 def servers(
     engine: docker.DockerClient, local_images: Environment, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Servers]:
     """Both on ports of the engine's bridge, as anything outside of the stack."""
-    address = engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+    address = bridge_address(engine)
     made: list[Container] = []
     authorities: dict[str, str] = {}
 

@@ -25,7 +25,7 @@ from stack.common.names import NetworkName
 from stack.settings.environment import Environment
 from tests.live import bucket
 from tests.live.conftest import no_limits, url, with_config, with_secrets
-from tests.live.test_managed import PATIENCE_SECONDS, Servers
+from tests.live.test_managed import PATIENCE_SECONDS, Servers, bridge_address
 from tests.live.test_managed import servers as servers  # noqa: PLC0414 - a fixture
 from tests.traefik import address_on, traefiks_network
 
@@ -55,7 +55,7 @@ class Ways:
 @pytest.fixture(scope="module")
 def offsite(engine: docker.DockerClient, local_images: Environment) -> Iterator[dict[str, str]]:
     """A bucket outside of the stack, as its settings name it."""
-    address = engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+    address = bridge_address(engine)
     with bucket.machine(engine, local_images, address=address) as machine:
         machine.reload()
         port = machine.ports[f"{bucket.PORT}/tcp"][0]["HostPort"]  # type: ignore[index]

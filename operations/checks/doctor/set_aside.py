@@ -50,8 +50,8 @@ def _moved(asked: EnvironmentAsked, listed: Mapping[str, Any], path: str) -> lis
     """Return what a container has moved, each as `damaged-silences (4.0K)`."""
     if listed.get("State") != "running":
         raise UnavailableError("does not run")
-    container = asked.engine().client.containers.get(str(listed["Id"]))
     try:
+        container = asked.engine().client.containers.get(str(listed["Id"]))
         status, said = execute(container, ["sh", "-c", ASK, "sh", path], bound=Bound(asked.seconds / 3, MIB))
     except (BoundError, APIError) as error:
         raise UnavailableError(f"does not answer: {last_of(str(error))}") from None
