@@ -37,7 +37,7 @@ def agreement(
     production = workspace.settings(on_this_machine=False).settings.production
     # A file that has lost one line must not be taken for staging, which asks nobody.
     was = not production and known.was_production(workspace)
-    if was and not removes:
+    if not removes:
         # `up` refuses it too, which a restore would reach when its servers are stopped.
         known.refuse_production_lost(workspace, was=was, words=words)
     if yes:

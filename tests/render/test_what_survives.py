@@ -20,6 +20,8 @@ from tests.render.test_postgres import APP, APP_SECRET, ask, ask_as, keep_roles
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
+    from stack.spec.service import ServiceSpec
+
 pytestmark = [pytest.mark.live, pytest.mark.long]
 
 Fault = Callable[["Container"], None]
@@ -35,37 +37,37 @@ def killed(container: Container) -> None:
     container.start()
 
 
+AT = f"--alertmanager.url=http://127.0.0.1:{alertmanager.PORT}"
 FAULTS = pytest.mark.parametrize("fault", [restarted, killed])
+
+
+def silenced(laboratory: Laboratory, environment: Environment) -> tuple[ServiceSpec, Container, str]:
+    """Return an AlertManager with a silence that it has written to its disk, and the silence's name."""
+    spec = described(environment, alertmanager.PART)
+    container = laboratory.healthy_part(spec)
+    code, made = output(container, "amtool", AT, "silence", "add", "--comment=known", "--author=me", "alertname=Known")
+    assert code == 0, made
+    # Every 30 s, and at its end: what it had not written when it was killed is gone.
+    noted = ("grep", "-q", made.strip(), "/alertmanager/silences")
+    wait_until(container, lambda: output(container, *noted)[0] == 0)
+    return spec, container, made.strip()
 
 
 @FAULTS
 def test_a_silence_is_there_half_a_minute_after_it_was_made(
     laboratory: Laboratory, environment: Environment, fault: Fault
 ) -> None:
-    spec = described(environment, alertmanager.PART)
-    container = laboratory.healthy_part(spec)
-    at = f"--alertmanager.url=http://127.0.0.1:{alertmanager.PORT}"
-    code, made = output(container, "amtool", at, "silence", "add", "--comment=known", "--author=me", "alertname=Known")
-    assert code == 0, made
-    # Every 30 s, and at its end: what it had not written when it was killed is gone.
-    noted = ("grep", "-q", made.strip(), "/alertmanager/silences")
-    wait_until(container, lambda: output(container, *noted)[0] == 0)
+    spec, container, made = silenced(laboratory, environment)
     fault(container)
     wait_until(container, lambda: output(container, *spec.health_command)[0] == 0)
-    said = output(container, "amtool", at, "silence", "query", "-q")[1]
-    assert made.strip() in said, "whoever silenced an alert is woken by it again"
+    said = output(container, "amtool", AT, "silence", "query", "-q")[1]
+    assert made in said, "whoever silenced an alert is woken by it again"
 
 
 def test_a_file_that_a_full_disk_has_cut_off_keeps_no_alertmanager_from_starting(
     laboratory: Laboratory, environment: Environment
 ) -> None:
-    spec = described(environment, alertmanager.PART)
-    container = laboratory.healthy_part(spec)
-    at = f"--alertmanager.url=http://127.0.0.1:{alertmanager.PORT}"
-    code, made = output(container, "amtool", at, "silence", "add", "--comment=known", "--author=me", "alertname=Known")
-    assert code == 0, made
-    noted = ("grep", "-q", made.strip(), "/alertmanager/silences")
-    wait_until(container, lambda: output(container, *noted)[0] == 0)
+    spec, container, _ = silenced(laboratory, environment)
     # As AlertManager itself does where the disk has room for the beginning alone; killed before it writes again.
     cut = "cd /alertmanager && head -c 20 silences > half && mv half silences && kill -9 $(pidof alertmanager)"
     output(container, "sh", "-c", cut)
@@ -88,9 +90,7 @@ def test_a_block_that_a_power_cut_has_damaged_keeps_no_prometheus_from_starting(
     code, said = output(container, "sh", "-c", into)
     assert code == 0, said
     output(container, "sh", "-c", "for block in /prometheus/01*; do : > $block/tombstones; done")
-    container.kill()
-    container.wait()
-    container.start()
+    killed(container)
     wait_until(container, lambda: output(container, *spec.health_command)[0] == 0)
     assert "tombstones header: invalid size" in container.logs().decode(), "what is missing from now on is not told"
 
@@ -103,9 +103,7 @@ def test_chunks_of_zeros_keep_no_prometheus_from_starting(laboratory: Laboratory
     left = "mkdir ../tmp_dbro_sandbox4711"
     code, said = output(container, "sh", "-c", f"cd /prometheus/chunks_head && {head} && {left}")
     assert code == 0, said
-    container.kill()
-    container.wait()
-    container.start()
+    killed(container)
     wait_until(container, lambda: output(container, *spec.health_command)[0] == 0)
     code, said = output(container, "sh", "-c", set_aside.ASK, "sh", "/prometheus")
     assert (code, said.split("\t")[-1].strip()) == (0, "damaged-chunks_head")
